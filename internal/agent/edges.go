@@ -1,0 +1,215 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// ErrImageNotFound is returned by Images.Find for a reference that this node
+// does not hold.
+var ErrImageNotFound = errors.New("image not found on this node")
+
+// Runtime runs containers that outlive the agent. All methods are idempotent
+// and safe for concurrent use on different containers.
+type Runtime interface {
+	// List returns every container that the runtime has a record of, whatever
+	// its state, as found on disk and in the kernel: it is how a restarted
+	// agent learns what runs. Half-made containers are cleaned away, not listed.
+	List(ctx context.Context) ([]Container, error)
+
+	// Start creates and starts one container and returns once its process runs.
+	// On error nothing is left behind.
+	Start(ctx context.Context, spec ContainerSpec) (Container, error)
+
+	// Signal sends a signal to the first process of a container. A container
+	// that has ended already is no error.
+	Signal(ctx context.Context, id string, signal syscall.Signal) error
+
+	// Remove kills what is left of a container and deletes its cgroup, mounts
+	// and record, but not its log.
+	Remove(ctx context.Context, id string) error
+
+	// Exec runs a command inside a running container, until it ends or ctx
+	// does, and returns its exit code and its combined output, cut at 10 KiB.
+	Exec(ctx context.Context, id string, command []string) (exitCode int, output []byte, err error)
+
+	// Exits delivers the record of each container that ends while the agent
+	// runs. There is one channel; it is never closed.
+	Exits() <-chan Container
+}
+
+// ContainerPhase is where a container is in its life.
+type ContainerPhase string
+
+// The phases of a container.
+const (
+	ContainerRunning ContainerPhase = "Running"
+	ContainerExited  ContainerPhase = "Exited"
+)
+
+// Container is what a Runtime knows of one attempt at running one container.
+type Container struct {
+	ID      string
+	PodUID  string
+	Name    string // the container's name in the pod's spec
+	Attempt int    // 0 for the first start, one more for each restart
+	ImageID string
+	Image   string // the image reference that the pod's spec named
+	LogPath string
+
+	Phase      ContainerPhase
+	Pid        int // 0 once exited
+	StartedAt  time.Time
+	FinishedAt time.Time // zero while running
+	ExitCode   int
+	OOMKilled  bool
+}
+
+// ContainerSpec is everything that a Runtime needs to run one attempt of one
+// container. Decisions are made before: a Runtime adds nothing from the pod.
+type ContainerSpec struct {
+	ID      string
+	PodUID  string
+	Name    string
+	Attempt int
+	Image   string // as the pod names it
+	ImageID string
+
+	// Layers are the image's directories for overlay's lowerdir, topmost first.
+	Layers []string
+
+	Hostname string
+	NetNS    string // path of the pod's network namespace; empty for the host's
+	LogPath  string
+
+	Args       []string // never empty
+	Env        []string // NAME=value
+	WorkingDir string   // absolute
+	User       string   // "uid[:gid]" or "name[:group]", resolved in the container's /etc/passwd; empty is root
+	Mounts     []Mount
+
+	Resources Resources
+	Security  Security
+
+	TTY   bool
+	Stdin bool
+}
+
+// Mount is a bind mount of a host path into a container.
+type Mount struct {
+	Source      string
+	Destination string
+	ReadOnly    bool
+}
+
+// Resources are a container's limits as the kernel takes them.
+type Resources struct {
+	CPUShares   uint64 // cgroup v1 cpu.shares, converted on v2; 0 is the kernel's default
+	CPUQuota    int64  // microseconds of each CPUPeriod; 0 is unlimited
+	CPUPeriod   uint64 // microseconds
+	MemoryLimit int64  // bytes; 0 is unlimited
+	PidsLimit   int64  // 0 is unlimited
+	OOMScoreAdj int
+}
+
+// Security is the part of a container's securityContext that the runtime enforces.
+type Security struct {
+	Privileged             bool
+	ReadOnlyRootFilesystem bool
+	NoNewPrivileges        bool
+	AddCapabilities        []string // without the CAP_ prefix; "ALL" is allowed
+	DropCapabilities       []string
+	SeccompUnconfined      bool
+	SupplementalGroups     []int64
+	RunAsGroup             *int64 // overrides the group of User
+}
+
+// Image is an image that this node holds.
+type Image struct {
+	ID     string   // the config's digest, "sha256:…"
+	Names  []string // normalised references, "docker.io/library/httpd:2.2.31"
+	Digest string   // the manifest's digest, "" when unknown
+	Size   int64    // bytes on disk, layers shared with other images included
+
+	// Layers are the directories for overlay's lowerdir, topmost first.
+	Layers []string
+
+	Entrypoint []string
+	Cmd        []string
+	Env        []string
+	WorkingDir string
+	User       string
+	StopSignal string // as in the image's config, "SIGQUIT" or "3"; "" is SIGTERM
+}
+
+// Images is the node's image store.
+type Images interface {
+	// Find returns the image of a reference (a name, a name with a digest, or
+	// an image ID), normalised as Docker does; ErrImageNotFound when absent.
+	Find(ctx context.Context, ref string) (*Image, error)
+
+	// Pull fetches the image of a reference from its registry. At most one pull
+	// of a reference runs at a time; others wait for it and share its result.
+	Pull(ctx context.Context, ref string) (*Image, error)
+
+	// List returns every image on the node.
+	List(ctx context.Context) ([]Image, error)
+}
+
+// PodNetwork is a pod's place in the network.
+type PodNetwork struct {
+	PodUID string
+	NetNS  string // path of the network namespace
+	IP     netip.Addr
+}
+
+// Network gives each pod a network namespace with an address.
+type Network interface {
+	// List returns the networks of all pods that have one, from what is on disk.
+	List(ctx context.Context) ([]PodNetwork, error)
+
+	// Setup makes a pod's network namespace, connects it and returns it. Called
+	// again for the same pod it repairs what is missing (after a reboot, say) and
+	// keeps the address.
+	Setup(ctx context.Context, podUID string) (PodNetwork, error)
+
+	// Teardown removes a pod's network namespace and frees its address.
+	Teardown(ctx context.Context, podUID string) error
+
+	// Sockets returns the TCP sockets (IPv4 and IPv6) inside a pod's network
+	// namespace, by socket diagnostics: no connection is made.
+	Sockets(ctx context.Context, podUID string) ([]Socket, error)
+}
+
+// SocketState is a TCP state (RFC 9293, section 3.3.2), as the kernel groups them.
+type SocketState string
+
+// The states that matter to readiness and draining.
+const (
+	SocketListen      SocketState = "LISTEN"
+	SocketSynReceived SocketState = "SYN_RECV"
+	SocketEstablished SocketState = "ESTABLISHED"
+	SocketCloseWait   SocketState = "CLOSE_WAIT" // the peer has closed, our side has not
+	SocketClosing     SocketState = "CLOSING"    // our side has closed, the peer has not confirmed: FIN_WAIT1, LAST_ACK, CLOSING
+	SocketOther       SocketState = "OTHER"      // FIN_WAIT2, TIME_WAIT, SYN_SENT, CLOSE
+)
+
+// Socket is one TCP socket in a pod's network namespace.
+type Socket struct {
+	State      SocketState
+	LocalAddr  netip.Addr // unspecified for a wildcard listener
+	LocalPort  uint16
+	RemoteAddr netip.Addr
+	RemotePort uint16
+
+	ReceiveQueue uint32 // bytes received that the process has not read; for LISTEN, connections not accepted
+	SendQueue    uint32 // bytes written that the peer has not acknowledged
+
+	BytesReceived uint64        // payload bytes, over the socket's life
+	BytesSent     uint64        // payload bytes acknowledged by the peer
+	LastReceived  time.Duration // since payload was last received; at birth, since then
+	LastSent      time.Duration // since payload was last sent; at birth, since then
+}
