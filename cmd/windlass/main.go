@@ -1,0 +1,25 @@
+// Command windlass gives a machine, or a fleet, rolling updates that lose no
+// request, behind the Kubernetes API.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"go.podman.io/storage/pkg/reexec"
+
+	"windlass.dev/windlass/internal/cli"
+)
+
+func main() {
+	// Image layers are unpacked by a child of this very binary.
+	if reexec.Init() {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := cli.Run(ctx, os.Args)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,59 @@
+// Package cli is the command line of windlass: one file for each command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// version is the release of this binary, set by the linker.
+var version = "dev"
+
+// DefaultDataDir is where a node keeps everything unless --data-dir says otherwise.
+const DefaultDataDir = "/var/lib/windlass"
+
+// exitError ends the process with a code of its own; what there was to say has
+// been said.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// Run carries out the command line args (args[0] is the program) until it is
+// done or ctx ends, and returns the exit code. Errors go to standard error.
+func Run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args[1:])
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.code
+	default:
+		fmt.Fprintln(os.Stderr, "windlass:", err)
+		return 1
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "windlass",
+		Short:         "Rolling updates that lose no request, behind the Kubernetes API",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version,
+	}
+	root.SetVersionTemplate("windlass {{.Version}}\n")
+	root.AddCommand(newServer(), newImage(), newKubectl(), newReset())
+	return root
+}
+
+// dataDirFlag adds --data-dir to a command that works on this node.
+func dataDirFlag(cmd *cobra.Command, target *string) {
+	cmd.Flags().StringVar(target, "data-dir", DefaultDataDir, "directory of this node's data")
+}
