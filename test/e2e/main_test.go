@@ -1,0 +1,209 @@
+// Package e2e runs the real binary as its users do: real containers, the real
+// kubectl, real traffic, in a network namespace that has loopback and nothing
+// else.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"windlass.dev/windlass/test/harness"
+)
+
+// setup is what all tests share: the binary, the web app, and one server that
+// the scripts use. Tests that harm a server start their own.
+var setup struct {
+	root    string
+	binary  string
+	kubectl string
+	webapp  string
+	shared  *harness.Cluster
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := harness.EnterNamespace(); errors.Is(err, harness.ErrNoNamespace) {
+		fmt.Println("SKIP: end-to-end tests:", err)
+		os.Exit(0)
+	} else if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "windlass-e2e-")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := prepare(ctx, dir); err != nil {
+		fmt.Println("prepare:", err)
+		return 1
+	}
+	code := m.Run()
+	if code != 0 {
+		log, _ := os.ReadFile(setup.shared.LogPath())
+		fmt.Printf("--- log of the shared server:\n%s\n", log)
+	}
+	if err := setup.shared.Destroy(context.Background()); err != nil {
+		fmt.Println("destroy:", err)
+		return 1
+	}
+	return code
+}
+
+func prepare(ctx context.Context, dir string) error {
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return err
+	}
+	setup.root, setup.binary = root, filepath.Join(root, "bin", "windlass")
+	if _, err := os.Stat(setup.binary); err != nil {
+		return fmt.Errorf("bin/windlass is not built; run `make build` first: %w", err)
+	}
+	if setup.kubectl, err = exec.LookPath("kubectl"); err != nil {
+		setup.kubectl = filepath.Join(dir, "kubectl")
+		script := fmt.Sprintf("#!/bin/sh\nexec %q kubectl \"$@\"\n", setup.binary)
+		if err := os.WriteFile(setup.kubectl, []byte(script), 0o755); err != nil {
+			return err
+		}
+	}
+	if setup.webapp, err = harness.BuildWebApp(root, dir); err != nil {
+		return err
+	}
+	setup.shared = newCluster(filepath.Join(dir, "shared"))
+	if err := setup.shared.Start(ctx); err != nil {
+		return err
+	}
+	return setup.shared.LoadImages(ctx, images()...)
+}
+
+func newCluster(dir string, args ...string) *harness.Cluster {
+	return &harness.Cluster{Binary: setup.binary, Dir: dir, Kubectl: setup.kubectl, Args: args}
+}
+
+// images are all that the tests and the standard texts' manifests use.
+func images() []harness.Image {
+	list := []harness.Image{
+		harness.Busybox("busybox:1"),
+		harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp),
+		harness.WebApp("httpd:2.2.32", "2.2.32", setup.webapp),
+		harness.WebApp("flask-app:1.0", "1.0", setup.webapp, "PORT=5000"),
+		harness.WebApp("bebullish/demo:v1", "v1", setup.webapp, "PORT=8080"),
+		harness.WebApp("bebullish/demo:v2", "v2", setup.webapp, "PORT=8080"),
+	}
+	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
+		list = append(list, harness.WebApp("luksa/kubia:"+tag, tag, setup.webapp, "PORT=8080"))
+	}
+	return list
+}
+
+// ownCluster starts a server for one test, in its own data directory and in a
+// network namespace of its own.
+func ownCluster(t *testing.T, args ...string) *harness.Cluster {
+	t.Helper()
+	c := newCluster(filepath.Join(t.TempDir(), "data"), args...)
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(c.LogPath())
+			t.Logf("log of the server:\n%s", log)
+		}
+		if err := c.Destroy(context.Background()); err != nil {
+			t.Errorf("destroy: %v", err)
+		}
+	})
+	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
+	if err := c.Start(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// newNamespace makes a network namespace that lasts as long as the test and
+// returns its path.
+func newNamespace(t *testing.T) string {
+	t.Helper()
+	holder := exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600")
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	})
+	if _, err := out.Read(make([]byte, 3)); err != nil {
+		t.Fatalf("make a network namespace: %v", err)
+	}
+	return fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid)
+}
+
+// within returns a context that ends with the test, or after d.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// kubectl runs kubectl and fails the test if it fails.
+func kubectl(t *testing.T, c *harness.Cluster, args ...string) string {
+	t.Helper()
+	out, err := c.KubectlRun(within(t, 90*time.Second), args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// apply applies a manifest from text.
+func apply(t *testing.T, c *harness.Cluster, manifest string) {
+	t.Helper()
+	if _, err := c.RunInput(within(t, 30*time.Second), manifest, c.Kubectl, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until check returns "", and fails with what it last said.
+func eventually(t *testing.T, atMost time.Duration, check func() string) {
+	t.Helper()
+	deadline := time.Now().Add(atMost)
+	for {
+		missing := check()
+		if missing == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", atMost, missing)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// example reads a manifest of the examples.
+func example(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(setup.root, "examples", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func lines(text string) []string { return strings.Split(strings.TrimSpace(text), "\n") }

@@ -1,0 +1,89 @@
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScripts runs testdata/*.txtar against the shared server, each in a
+// Kubernetes namespace named after the script. Beside testscript's commands:
+//
+//	await DURATION REGEXP COMMAND...   repeat the command until its output matches
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Setup: setupScript,
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await},
+	})
+}
+
+func setupScript(env *testscript.Env) error {
+	name := strings.ReplaceAll(strings.TrimPrefix(filepath.Base(env.WorkDir), "script-"), "_", "-")
+	content, err := os.ReadFile(setup.shared.Kubeconfig())
+	if err != nil {
+		return err
+	}
+	kubeconfig := filepath.Join(env.WorkDir, "kubeconfig")
+	if err := os.WriteFile(kubeconfig, content, 0o600); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"create", "namespace", name},
+		{"config", "set-context", "--current", "--namespace=" + name},
+	} {
+		cmd := exec.Command(setup.kubectl, args...)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return &scriptError{args, out, err}
+		}
+	}
+	env.Setenv("KUBECONFIG", kubeconfig)
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("NS", name)
+	env.Setenv("DATA", setup.shared.Dir)
+	env.Setenv("EXAMPLES", filepath.Join(setup.root, "examples"))
+	env.Setenv("PATH", filepath.Dir(setup.kubectl)+":"+filepath.Dir(setup.binary)+":"+os.Getenv("PATH"))
+	return nil
+}
+
+type scriptError struct {
+	args   []string
+	output []byte
+	err    error
+}
+
+func (e *scriptError) Error() string {
+	return strings.Join(e.args, " ") + ": " + e.err.Error() + ": " + string(e.output)
+}
+
+func await(ts *testscript.TestScript, negated bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: await DURATION REGEXP COMMAND...")
+	}
+	atMost, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	pattern, err := regexp.Compile("(?ms)" + args[1])
+	ts.Check(err)
+	for deadline := time.Now().Add(atMost); ; time.Sleep(20 * time.Millisecond) {
+		cmd := exec.Command(args[2], args[3:]...)
+		cmd.Dir = ts.Getenv("WORK")
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+ts.Getenv("KUBECONFIG"), "PATH="+ts.Getenv("PATH"))
+		var output bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &output, &output
+		_ = cmd.Run() // its output is what is awaited
+		if pattern.Match(output.Bytes()) != negated {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %v: %s\nlast output:\n%s", atMost, args[1], output.String())
+		}
+	}
+}
