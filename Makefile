@@ -17,7 +17,7 @@ LDFLAGS     := -s -w \
 export CGO_ENABLED := 0
 export GOFLAGS     := -buildvcs=false -tags=containers_image_openpgp
 
-GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
 
 # Packages whose code is pure or concurrent and needs nothing of the machine: they also run under the race detector.
 RACE_PACKAGES := ./internal/rollout/... ./internal/agent/... ./internal/scheduler/... ./internal/controller/... ./internal/proxy/... ./internal/apiserver/validation/...
