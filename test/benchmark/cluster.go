@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	writers   = 16
+	writeTime = 5 * time.Second
+)
+
+func (b *bench) client() (*kubernetes.Clientset, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", b.cluster.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	return kubernetes.NewForConfig(config)
+}
+
+// writes measures creations a second with 16 clients, then the time from a
+// single write to its watch event.
+func (b *bench) writes(ctx context.Context) error {
+	client, err := b.client()
+	if err != nil {
+		return err
+	}
+	configMaps := client.CoreV1().ConfigMaps("default")
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+
+	var created atomic.Int64
+	var failed error
+	var once sync.Once
+	var group sync.WaitGroup
+	began := time.Now()
+	for w := range writers {
+		group.Go(func() {
+			for i := 0; time.Since(began) < writeTime; i++ {
+				if _, err := configMaps.Create(ctx, configMap(fmt.Sprintf("write-%d-%d", w, i)), metav1.CreateOptions{}); err != nil {
+					once.Do(func() { failed = err })
+					return
+				}
+				created.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if failed != nil {
+		return failed
+	}
+	row("creations a second, 16 clients", "%.0f", float64(created.Load())/time.Since(began).Seconds())
+
+	watch, err := configMaps.Watch(ctx, metav1.ListOptions{LabelSelector: "bench=watch"})
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	var delays []time.Duration
+	for i := range 200 {
+		began := time.Now()
+		if _, err := configMaps.Create(ctx, configMap(fmt.Sprintf("watch-%d", i)), metav1.CreateOptions{}); err != nil {
+			return err
+		}
+		if _, ok := <-watch.ResultChan(); !ok {
+			return errors.New("the watch ended")
+		}
+		delays = append(delays, time.Since(began))
+	}
+	row("from a write's begin to its watch event, median / p99", "%s / %s", ms(quantile(delays, 0.5)), ms(quantile(delays, 0.99)))
+	return configMaps.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "bench"})
+}
+
+func configMap(name string) *corev1.ConfigMap {
+	kind := "write"
+	if name[0:2] == "wa" {
+		kind = "watch"
+	}
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"bench": kind}}, Data: map[string]string{"a": "b"}}
+}
+
+// pods measures from the creation of a pod to the Ready condition as a watch
+// sees it, one pod after the other.
+func (b *bench) pods(ctx context.Context, n int) ([]time.Duration, error) {
+	client, err := b.client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	var times []time.Duration
+	for i := range n {
+		name := fmt.Sprintf("single-%d", i)
+		watch, err := client.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+		if err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if _, err := client.CoreV1().Pods("default").Create(ctx, webPod(name), metav1.CreateOptions{}); err != nil {
+			return nil, err
+		}
+		for event := range watch.ResultChan() {
+			if pod, ok := event.Object.(*corev1.Pod); ok && ready(pod) {
+				times = append(times, time.Since(began))
+				break
+			}
+		}
+		watch.Stop()
+		if len(times) != i+1 {
+			return nil, fmt.Errorf("pod %s did not become ready", name)
+		}
+		zero := int64(0)
+		if err := client.CoreV1().Pods("default").Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+			return nil, err
+		}
+	}
+	row(fmt.Sprintf("pod created to Ready (%d pods, one after the other), median / p99", n), "%s / %s", ms(quantile(times, 0.5)), ms(quantile(times, 0.99)))
+	return times, nil
+}
+
+func webPod(name string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "web", Image: "httpd:2.2.31", Ports: []corev1.ContainerPort{{ContainerPort: 80}},
+		}}},
+	}
+}
+
+func ready(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// tenReplicas is rolled one pod at a time: one more, then one fewer.
+const tenReplicas = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ten}
+spec:
+  replicas: 10
+  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+  selector: {matchLabels: {run: ten}}
+  template:
+    metadata: {labels: {run: ten}}
+    spec: {containers: [{name: httpd, image: 'httpd:2.2.31', ports: [{containerPort: 80}]}]}
+`
+
+// roll measures a rollout of ten replicas, one at a time, from `set image` to
+// the end of `rollout status`.
+func (b *bench) roll(ctx context.Context) ([]time.Duration, error) {
+	if _, err := b.cluster.RunInput(ctx, tenReplicas, b.cluster.Kubectl, "apply", "-f", "-"); err != nil {
+		return nil, err
+	}
+	if _, err := b.cluster.KubectlRun(ctx, "rollout", "status", "deployment/ten", "--timeout=60s"); err != nil {
+		return nil, err
+	}
+	var times []time.Duration
+	for _, image := range []string{"httpd:2.2.32", "httpd:2.2.31", "httpd:2.2.32"} {
+		began := time.Now()
+		for _, args := range [][]string{{"set", "image", "deployment/ten", "httpd=" + image}, {"rollout", "status", "deployment/ten", "--timeout=60s"}} {
+			if _, err := b.cluster.KubectlRun(ctx, args...); err != nil {
+				return nil, err
+			}
+		}
+		times = append(times, time.Since(began))
+	}
+	row("ten replicas rolled one at a time, median of 3", "%s", quantile(times, 0.5).Round(time.Millisecond))
+	_, err := b.cluster.KubectlRun(ctx, "delete", "deployment/ten", "--cascade=foreground", "--timeout=60s")
+	return times, err
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
