@@ -1,0 +1,238 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"windlass.dev/windlass/internal/agent"
+)
+
+// host is what a container's specification depends on beside what is asked for.
+type host struct {
+	rootfs       string
+	cgroupsPath  string
+	unified      bool // cgroup v2
+	memsw        bool // memory and swap can be limited together (v1)
+	user         identity
+	capabilities uint64 // those that this process holds
+	oomScoreAdj  int    // of this process: without CAP_SYS_RESOURCE none lower can be given
+	devices      []specs.LinuxDevice
+}
+
+// buildSpec writes the OCI runtime specification of a container
+// (github.com/opencontainers/runtime-spec, config.md and config-linux.md), and
+// notes on what this host cannot give.
+func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error) {
+	capabilities, denied := containerCapabilities(&want.Security, on.capabilities)
+	var notes []string
+	for _, name := range denied {
+		notes = append(notes, name+" cannot be given: Windlass does not have it itself")
+	}
+	oom := want.Resources.OOMScoreAdj
+	if oom < on.oomScoreAdj && on.capabilities&capSysResource == 0 {
+		notes = append(notes, fmt.Sprintf("the OOM score adjustment is %d instead of %d: lowering it takes CAP_SYS_RESOURCE", on.oomScoreAdj, oom))
+		oom = on.oomScoreAdj
+	}
+	spec := &specs.Spec{
+		Version:  "1.0.2",
+		Hostname: want.Hostname,
+		Root:     &specs.Root{Path: on.rootfs, Readonly: want.Security.ReadOnlyRootFilesystem},
+		Mounts:   mounts(want),
+		Process: &specs.Process{
+			Terminal:        want.TTY,
+			User:            processUser(want.Security, on.user),
+			Args:            want.Args,
+			Env:             processEnv(want.Env, want.TTY),
+			Cwd:             want.WorkingDir,
+			Capabilities:    &specs.LinuxCapabilities{Bounding: capabilities, Effective: capabilities, Permitted: capabilities},
+			NoNewPrivileges: want.Security.NoNewPrivileges,
+			OOMScoreAdj:     &oom,
+		},
+		Linux: &specs.Linux{
+			CgroupsPath: on.cgroupsPath,
+			Namespaces:  namespaces(want.NetNS, on.unified),
+			Resources:   resources(want, on),
+		},
+	}
+	if spec.Process.Cwd == "" {
+		spec.Process.Cwd = "/"
+	}
+	if want.Security.Privileged {
+		spec.Linux.Devices = on.devices
+		return spec, notes, nil
+	}
+	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
+	if !want.Security.SeccompUnconfined {
+		profile, err := seccomp.GetDefaultProfile(spec)
+		if err != nil {
+			return nil, nil, fmt.Errorf("seccomp profile: %w", err)
+		}
+		spec.Linux.Seccomp = profile
+	}
+	return spec, notes, nil
+}
+
+// The parts of /proc and /sys that Docker hides from containers, or lets them only read.
+var (
+	maskedPaths = []string{
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+		"/sys/firmware", "/sys/devices/virtual/powercap",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+func processUser(sec agent.Security, who identity) specs.User {
+	u := specs.User{UID: who.uid, GID: who.gid, AdditionalGids: slices.Clone(who.groups)}
+	if sec.RunAsGroup != nil {
+		u.GID = uint32(*sec.RunAsGroup)
+	}
+	for _, g := range sec.SupplementalGroups {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+	}
+	slices.Sort(u.AdditionalGids)
+	u.AdditionalGids = slices.Compact(u.AdditionalGids)
+	return u
+}
+
+// processEnv adds what every Unix program expects and Docker gives. (HOME is the
+// OCI runtime's to add.)
+func processEnv(env []string, tty bool) []string {
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(s string) bool { return len(s) > len(name) && s[:len(name)] == name && s[len(name)] == '=' })
+	}
+	env = slices.Clone(env)
+	if !has("PATH") {
+		env = append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	}
+	if tty && !has("TERM") {
+		env = append(env, "TERM=xterm")
+	}
+	return env
+}
+
+func namespaces(netNS string, unified bool) []specs.LinuxNamespace {
+	list := []specs.LinuxNamespace{
+		{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+	}
+	if unified {
+		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	if netNS != "" {
+		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netNS})
+	}
+	return list
+}
+
+// mounts are those that the OCI runtime specification asks of every Linux
+// container, and the ones asked for.
+func mounts(want *agent.ContainerSpec) []specs.Mount {
+	access := "ro"
+	if want.Security.Privileged {
+		access = "rw"
+	}
+	cgroup := []string{"nosuid", "noexec", "nodev", "relatime", access}
+	list := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", access}},
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: cgroup},
+	}
+	for _, m := range want.Mounts {
+		access := "rw"
+		if m.ReadOnly {
+			access = "ro"
+		}
+		list = slices.DeleteFunc(list, func(other specs.Mount) bool { return other.Destination == m.Destination })
+		list = append(list, specs.Mount{
+			Destination: m.Destination, Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate", access},
+		})
+	}
+	// A mount must come after the one it lies in.
+	slices.SortStableFunc(list, func(a, b specs.Mount) int { return depth(a.Destination) - depth(b.Destination) })
+	return list
+}
+
+// depth counts the components of an absolute path.
+func depth(path string) int {
+	n := 0
+	for p := filepath.Clean(path); p != "/" && p != "."; p = filepath.Dir(p) {
+		n++
+	}
+	return n
+}
+
+func resources(want *agent.ContainerSpec, on host) *specs.LinuxResources {
+	ask := want.Resources
+	res := &specs.LinuxResources{
+		// The OCI runtime adds those devices that every container may use.
+		Devices: []specs.LinuxDeviceCgroup{{Allow: want.Security.Privileged, Access: "rwm"}},
+	}
+	cpu := &specs.LinuxCPU{}
+	if ask.CPUShares != 0 {
+		cpu.Shares = &ask.CPUShares
+	}
+	if ask.CPUQuota > 0 {
+		cpu.Quota = &ask.CPUQuota
+		if ask.CPUPeriod > 0 {
+			cpu.Period = &ask.CPUPeriod
+		}
+	}
+	if *cpu != (specs.LinuxCPU{}) {
+		res.CPU = cpu
+	}
+	if ask.MemoryLimit > 0 {
+		res.Memory = &specs.LinuxMemory{Limit: &ask.MemoryLimit}
+		if on.unified || on.memsw {
+			res.Memory.Swap = &ask.MemoryLimit // memory and swap together: no swap
+		}
+	}
+	if ask.PidsLimit > 0 {
+		res.Pids = &specs.LinuxPids{Limit: &ask.PidsLimit}
+	}
+	return res
+}
+
+// hostDevices lists the device nodes of this machine, for privileged containers.
+func hostDevices() ([]specs.LinuxDevice, error) {
+	var devices []specs.LinuxDevice
+	skip := []string{"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.lxc", "/dev/.lxd-mounts", "/dev/console", "/dev/ptmx"}
+	err := filepath.WalkDir("/dev", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // gone meanwhile
+		case err != nil:
+			return err
+		case slices.Contains(skip, path) && entry.IsDir():
+			return filepath.SkipDir
+		case slices.Contains(skip, path) || entry.Type()&os.ModeDevice == 0:
+			return nil
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return nil
+		}
+		kind := "b"
+		if st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			kind = "c"
+		}
+		mode := os.FileMode(st.Mode & 0o777)
+		devices = append(devices, specs.LinuxDevice{
+			Path: path, Type: kind, FileMode: &mode, UID: &st.Uid, GID: &st.Gid,
+			Major: int64(unix.Major(uint64(st.Rdev))), Minor: int64(unix.Minor(uint64(st.Rdev))),
+		})
+		return nil
+	})
+	return devices, err
+}

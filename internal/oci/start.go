@@ -1,0 +1,191 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"windlass.dev/windlass/internal/agent"
+)
+
+// Start makes and starts a container and returns once its process runs. Called
+// again for a container that has a record, it returns that. On error nothing is
+// left; the OCI runtime's reason (a command that the image does not have, say)
+// is in the error.
+func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Container, error) {
+	if err := checkIDs(spec.ID, spec.PodUID); err != nil {
+		return agent.Container{}, err
+	}
+	if len(spec.Args) == 0 {
+		return agent.Container{}, fmt.Errorf("container %s: no command", spec.ID)
+	}
+	if strings.Contains(spec.LogPath, ":") {
+		return agent.Container{}, fmt.Errorf("container %s: conmon cannot log to a path with a colon: %s", spec.ID, spec.LogPath)
+	}
+	c, present := r.claim(&spec)
+	defer c.mu.Unlock()
+	if present {
+		return c.rec.Container, nil
+	}
+	timing := stages{began: time.Now()}
+	timing.last = timing.began
+	if err := r.start(ctx, &spec, &c.rec, &timing); err != nil {
+		// Even when ctx has ended.
+		if undo := r.wipe(context.WithoutCancel(ctx), &c.rec); undo != nil {
+			r.log.Error("Cleaning up after a failed start", "container", spec.ID, "err", undo)
+			return agent.Container{}, err // List tries again: the record says Creating
+		}
+		r.forget(c)
+		return agent.Container{}, err
+	}
+	r.log.Debug("Started container", append([]any{"container", spec.ID, "pid", c.rec.Pid}, timing.attrs()...)...)
+	started := c.rec.Container
+	// Its end may have come before the record that it is the end of.
+	r.settle(c)
+	return started, nil
+}
+
+// claim returns the container of a spec locked, and whether it has a record
+// already. A new one is in Creating.
+func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool) {
+	for {
+		if c := r.find(spec.ID); c != nil && c.rec.Phase != phaseCreating {
+			return c, true
+		} else if c != nil {
+			// Left by a failed start or a crash: made anew over what is left.
+			if err := r.wipe(context.Background(), &c.rec); err != nil {
+				r.log.Error("Cleaning up after a failed start", "container", spec.ID, "err", err)
+			}
+			c.rec = newRecord(spec)
+			return c, false
+		}
+		c := &container{rec: newRecord(spec)}
+		c.mu.Lock()
+		r.mu.Lock()
+		_, taken := r.containers[spec.ID]
+		if !taken {
+			r.containers[spec.ID] = c
+		}
+		r.mu.Unlock()
+		if !taken {
+			return c, false
+		}
+	}
+}
+
+func newRecord(spec *agent.ContainerSpec) record {
+	return record{Container: agent.Container{
+		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt,
+		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating,
+	}}
+}
+
+// start is Start's way there: record, rootfs, bundle, create, start, record.
+func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, rec *record, timing *stages) error {
+	dir := r.containerDir(spec.ID)
+	for _, d := range []string{dir, filepath.Dir(spec.LogPath)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := writeRecord(dir, *rec); err != nil {
+		return err
+	}
+	rootfs, err := mountRootfs(dir, spec.Layers)
+	if err != nil {
+		return err
+	}
+	timing.done("rootfs")
+	if err := r.writeBundle(spec, dir, rootfs); err != nil {
+		return err
+	}
+	timing.done("bundle")
+	pid, err := r.runConmon(ctx, spec, dir)
+	if err != nil {
+		return err
+	}
+	timing.done("create")
+	now, err := readProcState(pid)
+	if err != nil {
+		return fmt.Errorf("the container's process %d ended before its start: %w", pid, err)
+	}
+	rec.Pid, rec.BootID, rec.StartTicks = pid, r.boot, now.startTicks
+	unmounted := make(chan error, 1)
+	go func() { unmounted <- unmountRootfs(dir) }() // the container has its own view by now
+	out, err := r.command(ctx, "start", spec.ID).CombinedOutput()
+	if unmountErr := <-unmounted; err == nil && unmountErr != nil {
+		return unmountErr
+	}
+	if err != nil {
+		return fmt.Errorf("start container: %w: %s", err, tidyRuntimeError(string(out)))
+	}
+	timing.done("start")
+	rec.Phase, rec.StartedAt = agent.ContainerRunning, time.Now()
+	if err := writeRecord(dir, *rec); err != nil {
+		rec.Phase = phaseCreating
+		return err
+	}
+	timing.done("record")
+	return nil
+}
+
+// writeBundle writes config.json.
+func (r *Runtime) writeBundle(spec *agent.ContainerSpec, dir, rootfs string) error {
+	who, err := lookupUser(rootfs, spec.User)
+	if err != nil {
+		return err
+	}
+	on := host{
+		rootfs:       rootfs,
+		cgroupsPath:  r.cgroups.container(spec.PodUID, spec.ID),
+		unified:      r.cgroups.unified,
+		memsw:        r.cgroups.memsw,
+		user:         who,
+		capabilities: r.held,
+		oomScoreAdj:  r.oomScoreAdj,
+	}
+	if spec.Security.Privileged {
+		if on.devices, err = hostDevices(); err != nil {
+			return fmt.Errorf("devices of this machine: %w", err)
+		}
+	}
+	config, notes, err := buildSpec(spec, on)
+	if err != nil {
+		return err
+	}
+	for _, note := range notes {
+		r.log.Warn("Container gets less than it asks for", "container", spec.ID, "what", note)
+	}
+	data, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+}
+
+// stages keeps how long each part of a start took.
+type stages struct {
+	began, last time.Time
+	parts       []slog.Attr
+}
+
+// done ends a part.
+func (s *stages) done(name string) {
+	now := time.Now()
+	s.parts = append(s.parts, slog.Duration(name, now.Sub(s.last)))
+	s.last = now
+}
+
+// attrs are the parts and their sum, to be logged.
+func (s *stages) attrs() []any {
+	attrs := []any{slog.Duration("total", s.last.Sub(s.began))}
+	for _, part := range s.parts {
+		attrs = append(attrs, part)
+	}
+	return attrs
+}
