@@ -1,0 +1,158 @@
+package validation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// updatable names the fields of a pod that may change once it exists, as Kubernetes words it.
+const updatable = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`," +
+	"`spec.tolerations` (only additions to existing tolerations)," +
+	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+
+// ValidatePodUpdate returns the faults of pod as the replacement of old. Little of a pod can
+// change: its images, a shorter deadline, more tolerations, fewer scheduling gates, and while
+// there are gates, a narrower choice of nodes. Its node changes through the binding subresource
+// only, and its ephemeral containers through theirs.
+func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
+	meta, spec := field.NewPath("metadata"), field.NewPath("spec")
+	errs := apivalidation.ValidateObjectMetaUpdate(&pod.ObjectMeta, &old.ObjectMeta, meta)
+	errs = append(errs, wholePod(pod)...)
+	errs = append(errs, podAnnotationsUpdate(meta.Child("annotations"), pod.Annotations, old.Annotations)...)
+
+	count := sameCount(spec.Child("containers"), pod.Spec.Containers, old.Spec.Containers)
+	count = append(count, sameCount(spec.Child("initContainers"), pod.Spec.InitContainers, old.Spec.InitContainers)...)
+	if len(count) > 0 {
+		return append(errs, count...)
+	}
+	errs = append(errs, deadlineUpdate(spec.Child("activeDeadlineSeconds"), pod.Spec.ActiveDeadlineSeconds, old.Spec.ActiveDeadlineSeconds)...)
+	errs = append(errs, tolerationsUpdate(spec.Child("tolerations"), pod.Spec.Tolerations, old.Spec.Tolerations)...)
+	errs = append(errs, gatesUpdate(spec.Child("schedulingGates"), pod.Spec.SchedulingGates, old.Spec.SchedulingGates)...)
+
+	rest := pod.Spec.DeepCopy()
+	restoreUpdatable(rest, &old.Spec)
+	if len(old.Spec.SchedulingGates) > 0 {
+		errs = append(errs, gatedUpdate(spec, rest, &old.Spec)...)
+	}
+	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
+		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", updatable, diff.Diff(old.Spec, *rest))))
+	}
+	return errs
+}
+
+func sameCount(fld *field.Path, containers, old []corev1.Container) field.ErrorList {
+	if len(containers) == len(old) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(fld, "pod updates may not add or remove containers")}
+}
+
+// restoreUpdatable gives those fields of spec that may change the values they had in old,
+// so that only what may not change is left to differ. Both have the same number of containers.
+func restoreUpdatable(spec, old *corev1.PodSpec) {
+	for i := range spec.Containers {
+		spec.Containers[i].Image = old.Containers[i].Image
+	}
+	for i := range spec.InitContainers {
+		spec.InitContainers[i].Image = old.InitContainers[i].Image
+	}
+	spec.ActiveDeadlineSeconds = old.ActiveDeadlineSeconds
+	spec.Tolerations = old.Tolerations
+	spec.SchedulingGates = old.SchedulingGates
+	grace, oldGrace := spec.TerminationGracePeriodSeconds, old.TerminationGracePeriodSeconds
+	if oldGrace != nil && *oldGrace < 0 && grace != nil && *grace == 1 {
+		spec.TerminationGracePeriodSeconds = oldGrace
+	}
+}
+
+// deadlineUpdate refuses a later deadline, and to take one away.
+func deadlineUpdate(fld *field.Path, deadline, old *int64) field.ErrorList {
+	switch {
+	case old == nil:
+		return nil
+	case deadline == nil:
+		return field.ErrorList{field.Invalid(fld, deadline, "must not update from a positive integer to nil value")}
+	case *deadline > *old:
+		return field.ErrorList{field.Invalid(fld, *deadline, "must be less than or equal to previous value")}
+	}
+	return nil
+}
+
+// tolerationsUpdate refuses to take away or change a toleration, but for its seconds.
+func tolerationsUpdate(fld *field.Path, list, old []corev1.Toleration) field.ErrorList {
+	for _, before := range old {
+		if !slices.ContainsFunc(list, func(t corev1.Toleration) bool {
+			t.TolerationSeconds = before.TolerationSeconds
+			return t == before
+		}) {
+			return field.ErrorList{field.Forbidden(fld, "existing toleration can not be modified except its tolerationSeconds")}
+		}
+	}
+	return nil
+}
+
+// gatesUpdate refuses new scheduling gates.
+func gatesUpdate(fld *field.Path, gates, old []corev1.PodSchedulingGate) field.ErrorList {
+	var errs field.ErrorList
+	for i, gate := range gates {
+		if !slices.Contains(old, gate) {
+			errs = append(errs, field.Forbidden(fld.Index(i), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", gate.Name)))
+		}
+	}
+	return errs
+}
+
+// ValidatePodEphemeralContainersUpdate returns the faults of pod as the replacement of old
+// through the ephemeralcontainers subresource: containers may be added, and those that are
+// there must stay as they are.
+func ValidatePodEphemeralContainersUpdate(pod, old *corev1.Pod) field.ErrorList {
+	spec := field.NewPath("spec")
+	errs := ephemeralContainers(spec, factsOf(&pod.Spec, pod.Name, true))
+	fld := spec.Child("ephemeralContainers")
+	for _, before := range old.Spec.EphemeralContainers {
+		i := slices.IndexFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == before.Name })
+		switch {
+		case i < 0:
+			errs = append(errs, field.Forbidden(fld, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", before.Name)))
+		case !equality.Semantic.DeepEqual(before, pod.Spec.EphemeralContainers[i]):
+			errs = append(errs, field.Forbidden(fld.Index(i), fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s",
+				before.Name, diff.Diff(before, pod.Spec.EphemeralContainers[i]))))
+		}
+	}
+	return errs
+}
+
+// ValidatePodBinding returns the faults of the wish to put pod on the node that binding names.
+// A pod with a node already, or with scheduling gates, or on its way out, cannot be bound.
+func ValidatePodBinding(binding *corev1.Binding, pod *corev1.Pod) field.ErrorList {
+	target := field.NewPath("target")
+	var errs field.ErrorList
+	if kind := binding.Target.Kind; kind != "" && kind != "Node" {
+		errs = append(errs, field.NotSupported(target.Child("kind"), kind, []string{"Node", "<empty>"}))
+	}
+	errs = append(errs, requireFormat(target.Child("name"), binding.Target.Name, isNodeName)...)
+	spec := field.NewPath("spec")
+	if pod.Spec.NodeName != "" {
+		errs = append(errs, field.Forbidden(spec.Child("nodeName"), fmt.Sprintf("pod %s is already assigned to node %q", pod.Name, pod.Spec.NodeName)))
+	}
+	if len(pod.Spec.SchedulingGates) > 0 {
+		names := make([]string, len(pod.Spec.SchedulingGates))
+		for i, gate := range pod.Spec.SchedulingGates {
+			names[i] = gate.Name
+		}
+		errs = append(errs, field.Forbidden(spec.Child("schedulingGates"),
+			fmt.Sprintf("pod %s has non-empty .spec.schedulingGates: %s", pod.Name, strings.Join(names, ", "))))
+	}
+	if pod.DeletionTimestamp != nil {
+		errs = append(errs, field.Forbidden(field.NewPath("metadata", "deletionTimestamp"),
+			fmt.Sprintf("pod %s is being deleted, cannot be assigned to a host", pod.Name)))
+	}
+	return errs
+}
