@@ -1,0 +1,19 @@
+// Package network gives each pod a network namespace with an address: the
+// adapter behind agent.Network, on netlink.
+//
+//	node's namespace                          pod's namespace
+//	bridge windlass0 10.42.0.1/24 ── wl<id> ══ eth0 10.42.0.7/32
+//
+// A pod's address is a /32 with its route through the bridge's own address, so
+// that packets between two pods are routed by the node, not switched past it:
+// what was sent to a Service's address comes back through the translation.
+//
+// What is known of a pod is on disk: the file <data>/network/pods/<uid> holds
+// its address, <data>/run/netns/<uid> is its namespace, bind-mounted. After a
+// reboot, or in another mount namespace, Setup finds or makes what is missing
+// and keeps the address.
+//
+// No packet for the service range can leave the node: an unreachable route
+// covers it, under a route to the bridge that brings local packets to the
+// proxy's rules.
+package network
