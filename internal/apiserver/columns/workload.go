@@ -1,0 +1,103 @@
+package columns
+
+import (
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// The columns that every kind of workload has beside its own.
+var (
+	containersColumn = wide(text("Containers", "Names of each container in the template."))
+	imagesColumn     = wide(text("Images", "Images referenced by each container in the template."))
+)
+
+var (
+	deploymentDocs       = appsv1.DeploymentSpec{}.SwaggerDoc()
+	deploymentStatusDocs = appsv1.DeploymentStatus{}.SwaggerDoc()
+
+	deployments = tableOf(deploymentCells,
+		nameColumn,
+		text("Ready", "Number of the pod with ready state"),
+		text("Up-to-date", deploymentStatusDocs["updatedReplicas"]),
+		text("Available", deploymentStatusDocs["availableReplicas"]),
+		ageColumn, containersColumn, imagesColumn,
+		wide(text("Selector", deploymentDocs["selector"])))
+)
+
+func deploymentCells(d *appsv1.Deployment, now time.Time) []any {
+	names, images := containerCells(&d.Spec.Template.Spec)
+	return []any{
+		d.Name,
+		fmt.Sprintf("%d/%d", d.Status.ReadyReplicas, wanted(d.Spec.Replicas)),
+		int64(d.Status.UpdatedReplicas),
+		int64(d.Status.AvailableReplicas),
+		age(&d.ObjectMeta, now), names, images,
+		metav1.FormatLabelSelector(d.Spec.Selector),
+	}
+}
+
+var (
+	replicaSetDocs       = appsv1.ReplicaSetSpec{}.SwaggerDoc()
+	replicaSetStatusDocs = appsv1.ReplicaSetStatus{}.SwaggerDoc()
+
+	replicaSets = tableOf(replicaSetCells,
+		nameColumn,
+		number("Desired", replicaSetDocs["replicas"]),
+		number("Current", replicaSetStatusDocs["replicas"]),
+		number("Ready", replicaSetStatusDocs["readyReplicas"]),
+		ageColumn, containersColumn, imagesColumn,
+		wide(text("Selector", replicaSetDocs["selector"])))
+)
+
+func replicaSetCells(r *appsv1.ReplicaSet, now time.Time) []any {
+	names, images := containerCells(&r.Spec.Template.Spec)
+	return []any{
+		r.Name,
+		wanted(r.Spec.Replicas),
+		int64(r.Status.Replicas),
+		int64(r.Status.ReadyReplicas),
+		age(&r.ObjectMeta, now), names, images,
+		metav1.FormatLabelSelector(r.Spec.Selector),
+	}
+}
+
+var (
+	replicationControllerDocs       = corev1.ReplicationControllerSpec{}.SwaggerDoc()
+	replicationControllerStatusDocs = corev1.ReplicationControllerStatus{}.SwaggerDoc()
+
+	replicationControllers = tableOf(replicationControllerCells,
+		nameColumn,
+		number("Desired", replicationControllerDocs["replicas"]),
+		number("Current", replicationControllerStatusDocs["replicas"]),
+		number("Ready", replicationControllerStatusDocs["readyReplicas"]),
+		ageColumn, containersColumn, imagesColumn,
+		wide(text("Selector", replicationControllerDocs["selector"])))
+)
+
+func replicationControllerCells(c *corev1.ReplicationController, now time.Time) []any {
+	var names, images string
+	if c.Spec.Template != nil {
+		names, images = containerCells(&c.Spec.Template.Spec)
+	}
+	return []any{
+		c.Name,
+		wanted(c.Spec.Replicas),
+		int64(c.Status.Replicas),
+		int64(c.Status.ReadyReplicas),
+		age(&c.ObjectMeta, now), names, images,
+		labels.FormatLabels(c.Spec.Selector),
+	}
+}
+
+// wanted is a number of replicas; an unset one, which defaults would have set, is none.
+func wanted(replicas *int32) int64 {
+	if replicas == nil {
+		return 0
+	}
+	return int64(*replicas)
+}
