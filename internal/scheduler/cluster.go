@@ -1,0 +1,108 @@
+package scheduler
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// cluster is what is known of the nodes and the pods on them: what the cache
+// has shown, and what was decided since.
+type cluster struct {
+	nodes map[string]*node
+	pods  map[types.UID]*pod // those with a node
+}
+
+func newCluster() *cluster {
+	return &cluster{nodes: map[string]*node{}, pods: map[types.UID]*pod{}}
+}
+
+// schedulable returns the nodes that exist, by name.
+func (c *cluster) schedulable() []*node {
+	nodes := make([]*node, 0, len(c.nodes))
+	for _, name := range slices.Sorted(maps.Keys(c.nodes)) {
+		if n := c.nodes[name]; n.object != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// setNode takes in a node as it is now and says whether a pod that did not fit
+// before could fit now.
+func (c *cluster) setNode(object *corev1.Node) bool {
+	n := c.at(object.Name)
+	before := n.object
+	n.object, n.allocatable = object, amountsOf(object.Status.Allocatable)
+	return before == nil ||
+		before.Spec.Unschedulable != object.Spec.Unschedulable ||
+		nodeReady(before) != nodeReady(object) ||
+		!maps.Equal(before.Labels, object.Labels) ||
+		!equality.Semantic.DeepEqual(before.Spec.Taints, object.Spec.Taints) ||
+		!equality.Semantic.DeepEqual(before.Status.Allocatable, object.Status.Allocatable)
+}
+
+// removeNode takes a node out. Pods on it are kept until they are gone too.
+func (c *cluster) removeNode(name string) {
+	if n := c.nodes[name]; n != nil {
+		n.object = nil
+		c.sweep(name)
+	}
+}
+
+// setPod takes in a pod that has a node, in place of what was known or assumed of it.
+func (c *cluster) setPod(p *pod) {
+	c.removePod(p.uid)
+	c.pods[p.uid] = p
+	c.at(p.node).add(p)
+}
+
+// removePod takes a pod out and says whether it was in.
+func (c *cluster) removePod(uid types.UID) bool {
+	p, ok := c.pods[uid]
+	if !ok {
+		return false
+	}
+	delete(c.pods, uid)
+	c.nodes[p.node].drop(p)
+	c.sweep(p.node)
+	return true
+}
+
+// assume counts a pod on the node that was decided for it.
+func (c *cluster) assume(p *pod, node string) {
+	assumed := *p
+	assumed.node, assumed.assumed = node, true
+	c.setPod(&assumed)
+}
+
+// assumed says whether a pod has been given a node that the cache does not show yet.
+func (c *cluster) assumed(uid types.UID) bool {
+	p, ok := c.pods[uid]
+	return ok && p.assumed
+}
+
+func (c *cluster) at(name string) *node {
+	n := c.nodes[name]
+	if n == nil {
+		n = &node{pods: map[types.UID]*pod{}, used: amounts{}}
+		c.nodes[name] = n
+	}
+	return n
+}
+
+// sweep forgets a node that neither exists nor has pods.
+func (c *cluster) sweep(name string) {
+	if n := c.nodes[name]; n.object == nil && len(n.pods) == 0 {
+		delete(c.nodes, name)
+	}
+}
+
+func nodeReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}

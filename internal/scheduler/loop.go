@@ -1,0 +1,256 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// writers is how many bindings and conditions are written at a time.
+	writers = 16
+
+	// A pod whose write failed is looked at again after firstRetry, twice that
+	// the next time, up to lastRetry.
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
+
+// outcome is how a write ended.
+type outcome int
+
+const (
+	written  outcome = iota // it is in the API
+	outdated                // the pod has changed or is gone: the cache will show it
+	failed                  // it is not in the API; try again
+)
+
+// api is what the loop writes. Every method answers once the outcome is certain.
+type api interface {
+	// bind gives a pod its node.
+	bind(ctx context.Context, pod *corev1.Pod, node string) outcome
+	// report sets a pod's PodScheduled condition to False and tells why.
+	report(ctx context.Context, pod *corev1.Pod, reason, message string) outcome
+}
+
+// loop is the scheduler's state and the goroutine that empties the queue.
+type loop struct {
+	api api
+	log logr.Logger
+
+	mu      sync.Mutex
+	cluster *cluster
+	queue   *queue
+	work    chan struct{} // holds one value while there may be something to look at
+	slots   chan struct{} // one value for each writer that runs
+}
+
+func newLoop(api api, log logr.Logger) *loop {
+	return &loop{
+		api: api, log: log,
+		cluster: newCluster(), queue: newQueue(),
+		work: make(chan struct{}, 1), slots: make(chan struct{}, writers),
+	}
+}
+
+// run looks at one pending pod after the other until ctx ends, and returns when
+// all writes have ended.
+func (l *loop) run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		for l.one(ctx, &running) {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.work:
+		}
+	}
+}
+
+// one decides on the first pod of the queue and starts the write of it. It says
+// whether there was a pod.
+func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case l.slots <- struct{}{}: // before deciding, so that priorities count until the last moment
+	}
+	l.mu.Lock()
+	it := l.queue.pop()
+	if it == nil {
+		l.mu.Unlock()
+		<-l.slots
+		return false
+	}
+	p := it.pod
+	d := decide(p, l.cluster.schedulable())
+	if d.node != "" {
+		l.cluster.assume(p, d.node)
+	} else {
+		l.queue.park(it)
+	}
+	l.mu.Unlock()
+	running.Go(func() {
+		defer func() { <-l.slots }()
+		l.write(ctx, p, d)
+	})
+	return true
+}
+
+// write makes a decision true, or takes it back.
+func (l *loop) write(ctx context.Context, p *pod, d decision) {
+	if d.node == "" {
+		if !reported(p.object, d) && l.api.report(ctx, p.object, d.reason, d.why) == failed {
+			l.later(p)
+		}
+		return
+	}
+	l.log.V(1).Info("Binding a pod", "pod", p.object.Namespace+"/"+p.object.Name, "node", d.node, "why", d.why)
+	switch l.api.bind(ctx, p.object, d.node) {
+	case written:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.queue.remove(p.uid)
+	case outdated:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.unassume(p.uid)
+		l.queue.remove(p.uid)
+	case failed:
+		l.mu.Lock()
+		l.unassume(p.uid)
+		l.mu.Unlock()
+		l.later(p)
+	}
+}
+
+// reported says whether the pod's condition already tells a decision.
+func reported(p *corev1.Pod, d decision) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled {
+			return c.Status == corev1.ConditionFalse && c.Reason == d.reason && c.Message == d.why
+		}
+	}
+	return false
+}
+
+// unassume takes back an assumption that the cache has not confirmed.
+func (l *loop) unassume(uid types.UID) {
+	if l.cluster.assumed(uid) {
+		l.cluster.removePod(uid)
+		l.wake()
+	}
+}
+
+// later looks at a pod again after a failed write, if it is still pending then.
+func (l *loop) later(p *pod) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it := l.queue.items[p.uid]
+	if it == nil {
+		return
+	}
+	delay := min(firstRetry<<min(it.failures, 10), lastRetry)
+	it.failures++
+	time.AfterFunc(delay, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.queue.items[p.uid] == it && !l.cluster.assumed(p.uid) {
+			l.queue.add(it.pod)
+			l.kick()
+		}
+	})
+}
+
+// wake looks at all parked pods again.
+func (l *loop) wake() {
+	l.queue.wake()
+	l.kick()
+}
+
+func (l *loop) kick() {
+	select {
+	case l.work <- struct{}{}:
+	default:
+	}
+}
+
+// setPod takes in a pod as the cache shows it.
+func (l *loop) setPod(object *corev1.Pod) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ended := object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed
+	switch {
+	case ended:
+		l.drop(object.UID)
+	case object.Spec.NodeName != "":
+		l.queue.remove(object.UID)
+		l.cluster.setPod(newPod(object))
+	case object.Spec.SchedulerName != "" && object.Spec.SchedulerName != corev1.DefaultSchedulerName:
+	case object.DeletionTimestamp != nil:
+		l.queue.remove(object.UID)
+	default:
+		l.pending(object)
+	}
+}
+
+// pending takes in a pod that has no node. Only a change of its spec is a
+// reason to look at it before something else changes.
+func (l *loop) pending(object *corev1.Pod) {
+	it := l.queue.items[object.UID]
+	switch {
+	case it == nil && l.cluster.assumed(object.UID): // bound since
+	case it == nil:
+		l.queue.add(newPod(object))
+		l.kick()
+	case equality.Semantic.DeepEqual(it.pod.object.Spec, object.Spec):
+		same := *it.pod
+		same.object = object
+		it.pod = &same
+	case l.cluster.assumed(object.UID): // being bound; if that fails, this is what is tried next
+		it.pod = newPod(object)
+	default:
+		l.queue.add(newPod(object))
+		l.kick()
+	}
+}
+
+// removePod takes out a pod that is gone.
+func (l *loop) removePod(uid types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(uid)
+}
+
+// drop forgets a pod and lets others have its place.
+func (l *loop) drop(uid types.UID) {
+	l.queue.remove(uid)
+	if l.cluster.removePod(uid) {
+		l.wake()
+	}
+}
+
+// setNode takes in a node as the cache shows it.
+func (l *loop) setNode(object *corev1.Node) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cluster.setNode(object) {
+		l.wake()
+	}
+}
+
+// removeNode takes out a node that is gone. Parked pods are looked at again, so
+// that their messages stay true.
+func (l *loop) removeNode(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cluster.removeNode(name)
+	l.wake()
+}

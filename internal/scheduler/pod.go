@@ -1,0 +1,120 @@
+package scheduler
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/resource"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+)
+
+// amounts are quantities of resources: cpu in thousandths, all else in units.
+type amounts map[corev1.ResourceName]int64
+
+// hostPort is a port that a pod takes on its node.
+type hostPort struct {
+	ip       string // "0.0.0.0" for all
+	protocol corev1.Protocol
+	port     int32
+}
+
+// pod is what scheduling needs to know of a pod, worked out once.
+type pod struct {
+	object   *corev1.Pod // shared with the cache, never changed
+	uid      types.UID
+	node     string // "" while pending
+	assumed  bool   // given a node here, not yet seen bound
+	priority int32
+	created  time.Time
+	requests amounts
+	ports    []hostPort
+	owner    types.UID // its controller, "" for none
+
+	affinity nodeaffinity.RequiredNodeAffinity
+}
+
+// newPod works out what scheduling needs to know of a pod.
+func newPod(object *corev1.Pod) *pod {
+	p := &pod{
+		object:   object,
+		uid:      object.UID,
+		node:     object.Spec.NodeName,
+		created:  object.CreationTimestamp.Time,
+		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{})),
+		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
+	}
+	if object.Spec.Priority != nil {
+		p.priority = *object.Spec.Priority
+	}
+	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
+		p.owner = owner.UID
+	}
+	for _, c := range object.Spec.Containers {
+		p.addPorts(c.Ports)
+	}
+	for _, c := range object.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			p.addPorts(c.Ports)
+		}
+	}
+	return p
+}
+
+func (p *pod) addPorts(ports []corev1.ContainerPort) {
+	for _, port := range ports {
+		if port.HostPort == 0 {
+			continue
+		}
+		h := hostPort{ip: port.HostIP, protocol: port.Protocol, port: port.HostPort}
+		if h.ip == "" || h.ip == "::" {
+			h.ip = "0.0.0.0"
+		}
+		if h.protocol == "" {
+			h.protocol = corev1.ProtocolTCP
+		}
+		p.ports = append(p.ports, h)
+	}
+}
+
+// conflicts says whether two pods cannot have these ports on one node.
+func (h hostPort) conflicts(other hostPort) bool {
+	return h.port == other.port && h.protocol == other.protocol &&
+		(h.ip == other.ip || h.ip == "0.0.0.0" || other.ip == "0.0.0.0")
+}
+
+// amountsOf converts a resource list.
+func amountsOf(list corev1.ResourceList) amounts {
+	a := make(amounts, len(list))
+	for name, q := range list {
+		if name == corev1.ResourceCPU {
+			a[name] = q.MilliValue()
+		} else {
+			a[name] = q.Value()
+		}
+	}
+	return a
+}
+
+// node is a node and the pods on it, those that are still on their way included.
+type node struct {
+	object      *corev1.Node // nil while only pods of it are known
+	allocatable amounts
+	pods        map[types.UID]*pod
+	used        amounts
+}
+
+func (n *node) add(p *pod) {
+	n.pods[p.uid] = p
+	for name, v := range p.requests {
+		n.used[name] += v
+	}
+}
+
+func (n *node) drop(p *pod) {
+	delete(n.pods, p.uid)
+	for name, v := range p.requests {
+		n.used[name] -= v
+	}
+}
