@@ -1,0 +1,127 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/registry/rest"
+)
+
+// newAdmission returns what decides on a request beyond validation: the same, in
+// the same order, as Kubernetes' own plugins of these names.
+func newAdmission(namespaces rest.Getter) admission.Interface {
+	return admission.NewChainHandler(
+		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), namespaces},
+		podAdmission{admission.NewHandler(admission.Create)},
+	)
+}
+
+// immortalNamespaces may not be deleted.
+var immortalNamespaces = map[string]bool{
+	metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true,
+}
+
+// namespaceLifecycle lets objects be made only in namespaces that exist and are
+// not being deleted. It reads the namespace from the store at every creation, so
+// that it is never behind.
+type namespaceLifecycle struct {
+	*admission.Handler
+	namespaces rest.Getter
+}
+
+// Admit implements admission.MutationInterface.
+func (l namespaceLifecycle) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	isNamespace := a.GetResource().GroupResource() == corev1.Resource("namespaces")
+	switch {
+	case isNamespace && a.GetOperation() == admission.Delete && immortalNamespaces[a.GetName()]:
+		return apierrors.NewForbidden(a.GetResource().GroupResource(), a.GetName(), fmt.Errorf("this namespace may not be deleted"))
+	case isNamespace || a.GetNamespace() == "" || a.GetOperation() != admission.Create:
+		return nil
+	}
+	found, err := l.namespaces.Get(ctx, a.GetNamespace(), &metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if found.(*corev1.Namespace).Status.Phase != corev1.NamespaceTerminating {
+		return nil
+	}
+	refusal := admission.NewForbidden(a, fmt.Errorf("unable to create new content in namespace %s because it is being terminated", a.GetNamespace()))
+	if status, ok := refusal.(*apierrors.StatusError); ok {
+		status.ErrStatus.Details.Causes = append(status.ErrStatus.Details.Causes, metav1.StatusCause{
+			Type:    corev1.NamespaceTerminatingCause,
+			Message: fmt.Sprintf("namespace %s is being terminated", a.GetNamespace()),
+			Field:   "metadata.namespace",
+		})
+	}
+	return refusal
+}
+
+// podAdmission completes new pods as Kubernetes' plugins ServiceAccount,
+// DefaultTolerationSeconds and Priority do, as far as the kinds exist here.
+type podAdmission struct{ *admission.Handler }
+
+// Admit implements admission.MutationInterface.
+func (podAdmission) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+	if a.GetResource().GroupResource() != corev1.Resource("pods") || a.GetSubresource() != "" {
+		return nil
+	}
+	pod, ok := a.GetObject().(*corev1.Pod)
+	if !ok {
+		return apierrors.NewBadRequest(fmt.Sprintf("expected a Pod, got a %T", runtime.Object(a.GetObject())))
+	}
+	if pod.Spec.ServiceAccountName == "" {
+		pod.Spec.ServiceAccountName = "default"
+	}
+	tolerateNodeTrouble(pod)
+	return setPriority(a, pod)
+}
+
+// nodeTroubleSeconds is how long a pod stays on a node that is not ready or not
+// reachable, when it does not say.
+const nodeTroubleSeconds = int64(300)
+
+func tolerateNodeTrouble(pod *corev1.Pod) {
+	for _, taint := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+		tolerated := false
+		for _, t := range pod.Spec.Tolerations {
+			if (t.Key == taint || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "") {
+				tolerated = true
+			}
+		}
+		if tolerated {
+			continue
+		}
+		seconds := nodeTroubleSeconds
+		pod.Spec.Tolerations = append(pod.Spec.Tolerations, corev1.Toleration{
+			Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
+		})
+	}
+}
+
+// systemPriorities are the classes that every cluster has.
+var systemPriorities = map[string]int32{
+	"":                        0,
+	"system-cluster-critical": 2000000000,
+	"system-node-critical":    2000001000,
+}
+
+func setPriority(a admission.Attributes, pod *corev1.Pod) error {
+	priority, ok := systemPriorities[pod.Spec.PriorityClassName]
+	if !ok {
+		return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %s was found", pod.Spec.PriorityClassName))
+	}
+	if pod.Spec.Priority != nil && *pod.Spec.Priority != priority {
+		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *pod.Spec.Priority, priority))
+	}
+	pod.Spec.Priority = &priority
+	if pod.Spec.PreemptionPolicy == nil {
+		policy := corev1.PreemptLowerPriority
+		pod.Spec.PreemptionPolicy = &policy
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/registry/rest"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+
+	"windlass.dev/windlass/internal/store"
+)
+
+// api is the storage behind every path, by version and then by resource with
+// its subresource.
+type api struct {
+	namespaces namespaces
+	paths      map[schema.GroupVersion]map[string]rest.Storage
+}
+
+// newAPI opens all kinds and gives each its subresources.
+func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
+	a := &api{paths: map[schema.GroupVersion]map[string]rest.Storage{}}
+	opened := map[string]resource{}
+	for name, k := range kinds() {
+		res, err := r.open(k)
+		if err != nil {
+			return nil, err
+		}
+		opened[name] = res
+		a.put(k.version(), name, res)
+		if part(k.newObject(), "Status").IsValid() && !k.noStatus {
+			a.put(k.version(), name+"/status", res.status())
+		}
+	}
+	core := opened["pods"].kind.version()
+	apps := opened["deployments"].kind.version()
+
+	a.namespaces = newNamespaces(opened["namespaces"])
+	a.put(core, "namespaces", a.namespaces)
+	a.put(core, "namespaces/finalize", a.namespaces.finalize())
+
+	nodes := opened["nodes"]
+	logs, err := newLogs(cfg, opened["pods"].Store, nodes.Store)
+	if err != nil {
+		return nil, err
+	}
+	binder := binding{opened["pods"].Store}
+	a.put(core, "bindings", legacyBinding{binder})
+	a.put(core, "pods/binding", binder)
+	a.put(core, "pods/eviction", eviction{opened["pods"].Store})
+	a.put(core, "pods/log", logs)
+
+	a.put(core, "replicationcontrollers/scale", newScale(opened["replicationcontrollers"]))
+	a.put(apps, "deployments/scale", newScale(opened["deployments"]))
+	a.put(apps, "replicasets/scale", newScale(opened["replicasets"]))
+
+	a.put(schema.GroupVersion{Group: "events.k8s.io", Version: "v1"}, "events", opened["events"])
+
+	services, err := newServices(ctx, cfg, opened["services"])
+	if err != nil {
+		return nil, err
+	}
+	a.put(core, "services", services)
+	return a, nil
+}
+
+func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage) {
+	if a.paths[version] == nil {
+		a.paths[version] = map[string]rest.Storage{}
+	}
+	a.paths[version][path] = storage
+}
+
+// groupOrder is the order in which discovery lists the groups, and in which
+// kubectl looks for a resource by its short name.
+var groupOrder = []string{"apps", "events.k8s.io", "coordination.k8s.io", "discovery.k8s.io"}
+
+// install serves the paths.
+func (a *api) install(server *genericapiserver.GenericAPIServer, scheme *runtime.Scheme, codecs codecs) error {
+	group := func(name string) *genericapiserver.APIGroupInfo {
+		version := schema.GroupVersion{Group: name, Version: "v1"}
+		info := genericapiserver.NewDefaultAPIGroupInfo(name, scheme, runtime.NewParameterCodec(scheme), codecs.CodecFactory)
+		info.NegotiatedSerializer = codecs
+		info.PrioritizedVersions = []schema.GroupVersion{version}
+		info.VersionedResourcesStorageMap[version.Version] = a.paths[version]
+		return &info
+	}
+	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, group("")); err != nil {
+		return fmt.Errorf("install the core group: %w", err)
+	}
+	var groups []*genericapiserver.APIGroupInfo
+	for _, name := range groupOrder {
+		groups = append(groups, group(name))
+	}
+	if err := server.InstallAPIGroups(groups...); err != nil {
+		return fmt.Errorf("install the API groups: %w", err)
+	}
+	return nil
+}
+
+// storeCheck is the readiness check of the store.
+func storeCheck(s *store.Store) func(*http.Request) error {
+	return func(request *http.Request) error { return s.Ready(request.Context()) }
+}

@@ -1,0 +1,76 @@
+package apiserver
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+
+	"windlass.dev/windlass/internal/pki"
+	"windlass.dev/windlass/internal/store"
+)
+
+// Config says what a Server stands on and where it is found.
+type Config struct {
+	// Store keeps the state. It must be open and stays the caller's to close,
+	// after Run has returned.
+	Store *store.Store
+
+	// Authority signs the server's certificates and those of its clients.
+	Authority *pki.Authority
+
+	// Listener takes TLS connections. Run closes it.
+	Listener net.Listener
+
+	// AdvertiseAddress is the address at which pods and other nodes reach
+	// this server, on the Listener's port. It is in the serving certificate and
+	// behind the Service kubernetes. A loopback address is reachable from this
+	// machine only, and the Service then has no endpoint.
+	AdvertiseAddress netip.Addr
+
+	// ExtraHosts are more names and addresses for the serving certificate.
+	ExtraHosts []string
+
+	// ServiceRange is the range of cluster IPs, 10.43.0.0/16 when zero. Its first
+	// address is that of the Service kubernetes.
+	ServiceRange netip.Prefix
+
+	// NodePorts is the range of node ports, 30000 to 32767 when zero.
+	NodePorts PortRange
+
+	// Version is reported as gitVersion by /version when the linker has not set one.
+	Version string
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// The defaults of Config.
+var (
+	DefaultServiceRange = netip.MustParsePrefix("10.43.0.0/16")
+	DefaultNodePorts    = PortRange{First: 30000, Last: 32767}
+)
+
+func (c *Config) complete() error {
+	if c.Store == nil || c.Authority == nil || c.Listener == nil {
+		return errors.New("apiserver: Store, Authority and Listener are required")
+	}
+	if !c.ServiceRange.IsValid() {
+		c.ServiceRange = DefaultServiceRange
+	}
+	c.ServiceRange = c.ServiceRange.Masked()
+	if c.NodePorts == (PortRange{}) {
+		c.NodePorts = DefaultNodePorts
+	}
+	if !c.AdvertiseAddress.IsValid() {
+		c.AdvertiseAddress = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return nil
+}
+
+// port returns the port that the server listens at.
+func (c *Config) port() int {
+	if address, ok := c.Listener.Addr().(*net.TCPAddr); ok {
+		return address.Port
+	}
+	return 0
+}

@@ -1,0 +1,230 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
+	genericrest "k8s.io/apiserver/pkg/registry/generic/rest"
+	"k8s.io/apiserver/pkg/registry/rest"
+
+	"windlass.dev/windlass/internal/pki"
+)
+
+// logs is the log subresource of pods. The agent on the pod's node has the logs;
+// the request is passed on to it.
+type logs struct {
+	pods, nodes *registry.Store
+	transport   http.RoundTripper
+}
+
+var (
+	_ rest.GetterWithOptions = logs{}
+	_ rest.StorageMetadata   = logs{}
+)
+
+func newLogs(cfg Config, pods, nodes *registry.Store) (logs, error) {
+	pair, err := cfg.Authority.Client("apiserver-agent-client", pki.UserServer, pki.GroupMasters)
+	if err != nil {
+		return logs{}, fmt.Errorf("client certificate for agents: %w", err)
+	}
+	certificate, err := pair.TLS()
+	if err != nil {
+		return logs{}, err
+	}
+	return logs{pods: pods, nodes: nodes, transport: &http.Transport{
+		TLSClientConfig:     &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: cfg.Authority.Pool(), MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 2,
+		IdleConnTimeout:     time.Minute,
+	}}, nil
+}
+
+// New implements rest.Storage.
+func (logs) New() runtime.Object { return &corev1.Pod{} }
+
+// Destroy implements rest.Storage.
+func (logs) Destroy() {}
+
+// ProducesMIMETypes implements rest.StorageMetadata.
+func (logs) ProducesMIMETypes(string) []string { return []string{"text/plain"} }
+
+// ProducesObject implements rest.StorageMetadata.
+func (logs) ProducesObject(string) any { return "" }
+
+// NewGetOptions implements rest.GetterWithOptions.
+func (logs) NewGetOptions() (runtime.Object, bool, string) { return &corev1.PodLogOptions{}, false, "" }
+
+// OverrideMetricsVerb names following and reading apart in metrics.
+func (logs) OverrideMetricsVerb(verb string) string {
+	if verb == http.MethodGet {
+		return http.MethodConnect
+	}
+	return verb
+}
+
+// Get implements rest.GetterWithOptions. It returns a streamer of the log, or nil
+// when the pod runs nowhere yet, which reads as an empty log.
+func (l logs) Get(ctx context.Context, name string, options runtime.Object) (runtime.Object, error) {
+	wanted, ok := options.(*corev1.PodLogOptions)
+	if !ok {
+		return nil, fmt.Errorf("invalid options object: %#v", options)
+	}
+	found, err := l.pods.Get(ctx, name, &metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	pod := found.(*corev1.Pod)
+	container, err := logContainer(pod, wanted.Container)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLogOptions(wanted); err != nil {
+		return nil, err
+	}
+	if pod.Spec.NodeName == "" {
+		return nil, nil
+	}
+	host, err := l.agent(ctx, pod.Spec.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	return &genericrest.LocationStreamer{
+		Location: &url.URL{
+			Scheme:   "https",
+			Host:     host,
+			Path:     fmt.Sprintf("/containerLogs/%s/%s/%s", pod.Namespace, pod.Name, container),
+			RawQuery: logQuery(wanted).Encode(),
+		},
+		Transport:       l.transport,
+		ContentType:     "text/plain",
+		Flush:           wanted.Follow,
+		ResponseChecker: genericrest.NewGenericHttpResponseChecker(corev1.Resource("pods/log"), name),
+		RedirectChecker: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// logContainer returns the container that is meant: the one named, else the only
+// one, else the one that the default-container annotation names.
+func logContainer(pod *corev1.Pod, name string) (string, error) {
+	var containers, inits []string
+	for _, c := range pod.Spec.Containers {
+		containers = append(containers, c.Name)
+	}
+	for _, c := range pod.Spec.InitContainers {
+		inits = append(inits, c.Name)
+	}
+	if name == "" {
+		if len(containers) == 1 {
+			return containers[0], nil
+		}
+		choices := "choose one of: [" + strings.Join(containers, " ") + "]"
+		if len(inits) > 0 {
+			choices += " or one of the init containers: [" + strings.Join(inits, " ") + "]"
+		}
+		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, %s", pod.Name, choices))
+	}
+	if !slices.Contains(containers, name) && !slices.Contains(inits, name) {
+		return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
+	}
+	return name, nil
+}
+
+func checkLogOptions(o *corev1.PodLogOptions) error {
+	switch {
+	case o.TailLines != nil && *o.TailLines < 0:
+		return apierrors.NewBadRequest("tailLines: must be greater than or equal to 0")
+	case o.LimitBytes != nil && *o.LimitBytes < 1:
+		return apierrors.NewBadRequest("limitBytes: must be greater than 0")
+	case o.SinceSeconds != nil && o.SinceTime != nil:
+		return apierrors.NewBadRequest("at most one of `sinceTime` or `sinceSeconds` may be specified")
+	case o.SinceSeconds != nil && *o.SinceSeconds < 1:
+		return apierrors.NewBadRequest("sinceSeconds: must be greater than 0")
+	}
+	return nil
+}
+
+// logQuery writes the options as the agent reads them.
+func logQuery(o *corev1.PodLogOptions) url.Values {
+	query := url.Values{}
+	for name, set := range map[string]bool{"follow": o.Follow, "previous": o.Previous, "timestamps": o.Timestamps} {
+		if set {
+			query.Set(name, "true")
+		}
+	}
+	for name, number := range map[string]*int64{"tailLines": o.TailLines, "limitBytes": o.LimitBytes, "sinceSeconds": o.SinceSeconds} {
+		if number != nil {
+			query.Set(name, strconv.FormatInt(*number, 10))
+		}
+	}
+	if o.SinceTime != nil {
+		query.Set("sinceTime", o.SinceTime.UTC().Format(time.RFC3339))
+	}
+	return query
+}
+
+// agent returns the host and port of the agent on a node.
+func (l logs) agent(ctx context.Context, name string) (string, error) {
+	found, err := l.nodes.Get(ctx, name, &metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	node := found.(*corev1.Node)
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			return hostPort(address.Address, node.Status.DaemonEndpoints.KubeletEndpoint.Port), nil
+		}
+	}
+	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %s has no address", name))
+}
+
+// addLogOptions lets the scheme read a log request's query.
+func addLogOptions(scheme *runtime.Scheme) error {
+	return scheme.AddConversionFunc(&url.Values{}, &corev1.PodLogOptions{}, func(a, b any, s conversion.Scope) error {
+		query, out := a.(*url.Values), b.(*corev1.PodLogOptions)
+		return decodeLogOptions(*query, out, s)
+	})
+}
+
+func decodeLogOptions(query url.Values, out *corev1.PodLogOptions, s conversion.Scope) error {
+	get := func(name string) (*[]string, bool) {
+		values, ok := query[name]
+		return &values, ok && len(values) > 0
+	}
+	var stream string
+	for name, into := range map[string]func(*[]string) error{
+		"container":    func(v *[]string) error { return runtime.Convert_Slice_string_To_string(v, &out.Container, s) },
+		"follow":       func(v *[]string) error { return runtime.Convert_Slice_string_To_bool(v, &out.Follow, s) },
+		"previous":     func(v *[]string) error { return runtime.Convert_Slice_string_To_bool(v, &out.Previous, s) },
+		"timestamps":   func(v *[]string) error { return runtime.Convert_Slice_string_To_bool(v, &out.Timestamps, s) },
+		"sinceSeconds": func(v *[]string) error { return runtime.Convert_Slice_string_To_Pointer_int64(v, &out.SinceSeconds, s) },
+		"tailLines":    func(v *[]string) error { return runtime.Convert_Slice_string_To_Pointer_int64(v, &out.TailLines, s) },
+		"limitBytes":   func(v *[]string) error { return runtime.Convert_Slice_string_To_Pointer_int64(v, &out.LimitBytes, s) },
+		"sinceTime":    func(v *[]string) error { return metav1.Convert_Slice_string_To_Pointer_v1_Time(v, &out.SinceTime, s) },
+		"stream":       func(v *[]string) error { return runtime.Convert_Slice_string_To_string(v, &stream, s) },
+		"insecureSkipTLSVerifyBackend": func(v *[]string) error {
+			return runtime.Convert_Slice_string_To_bool(v, &out.InsecureSkipTLSVerifyBackend, s)
+		},
+	} {
+		if values, ok := get(name); ok {
+			if err := into(values); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if stream != "" {
+		out.Stream = &stream
+	}
+	return nil
+}

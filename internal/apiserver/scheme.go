@@ -1,0 +1,95 @@
+package apiserver
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+
+	"windlass.dev/windlass/internal/apiserver/defaults"
+)
+
+// addTypes registers the types of every group and version that has a served
+// resource or subresource, under their public versions.
+func addTypes(scheme *runtime.Scheme) error {
+	builder := runtime.NewSchemeBuilder(
+		corev1.AddToScheme,
+		appsv1.AddToScheme,
+		autoscalingv1.AddToScheme,
+		coordinationv1.AddToScheme,
+		discoveryv1.AddToScheme,
+		eventsv1.AddToScheme,
+		policyv1.AddToScheme,
+	)
+	return builder.AddToScheme(scheme)
+}
+
+// newScheme returns the scheme that the server works with. Every public type is
+// also the internal type of its group, so that conversion only sets the version;
+// events.k8s.io, a second view of core's events, is the one real conversion.
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	if err := addTypes(scheme); err != nil {
+		return nil, fmt.Errorf("register types: %w", err)
+	}
+	for _, gv := range versions(scheme) {
+		internal := schema.GroupVersion{Group: gv.Group, Version: runtime.APIVersionInternal}
+		for kind, goType := range scheme.KnownTypes(gv) {
+			if goType.PkgPath() == metaPackage || gv == eventsv1.SchemeGroupVersion {
+				continue
+			}
+			scheme.AddKnownTypeWithName(internal.WithKind(kind), reflect.New(goType).Interface().(runtime.Object))
+		}
+	}
+	for _, register := range []func(*runtime.Scheme) error{addEventViews, addLogOptions, addFieldLabels, defaults.Register} {
+		if err := register(scheme); err != nil {
+			return nil, fmt.Errorf("complete the scheme: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// metaPackage has the types that every version has, such as DeleteOptions; the
+// library keeps their internal forms itself.
+const metaPackage = "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// versions returns the public versions in scheme.
+func versions(scheme *runtime.Scheme) []schema.GroupVersion {
+	return slices.DeleteFunc(scheme.PrioritizedVersionsAllGroups(), func(gv schema.GroupVersion) bool {
+		return gv.Version == runtime.APIVersionInternal || gv.Group == metav1.GroupName
+	})
+}
+
+// codecs is a codec factory whose encoders never write to the object they
+// encode. The library's set the version on it while they work, which does no
+// harm where memory and wire types differ; here the object may be in a cache.
+type codecs struct {
+	serializer.CodecFactory
+}
+
+func newCodecs(scheme *runtime.Scheme) codecs {
+	return codecs{serializer.NewCodecFactory(scheme,
+		serializer.WithStreamingCollectionEncodingToJSON(),
+		serializer.WithStreamingCollectionEncodingToProtobuf(),
+	)}
+}
+
+// EncoderForVersion implements runtime.NegotiatedSerializer.
+func (c codecs) EncoderForVersion(encoder runtime.Encoder, gv runtime.GroupVersioner) runtime.Encoder {
+	inner := c.CodecFactory.EncoderForVersion(encoder, gv)
+	if allocating, ok := inner.(runtime.EncoderWithAllocator); ok {
+		return allocatingEncoder{copyingEncoder{inner}, allocating}
+	}
+	return copyingEncoder{inner}
+}

@@ -1,0 +1,43 @@
+package apiserver
+
+import (
+	"context"
+
+	appsv1 "k8s.io/api/apps/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// deploymentUpdate counts changed annotations as a change too, since they are
+// carried on to ReplicaSets.
+func deploymentUpdate(_ context.Context, obj, old runtime.Object) {
+	d, before := obj.(*appsv1.Deployment), old.(*appsv1.Deployment)
+	if sameSpec(d, before) && !equality.Semantic.DeepEqual(d.Annotations, before.Annotations) {
+		d.Generation = before.Generation + 1
+	}
+}
+
+func deploymentStatus(obj, old runtime.Object) {
+	obj.(*appsv1.Deployment).Labels = old.(*appsv1.Deployment).Labels
+}
+
+func endpointSliceCreate(_ context.Context, obj runtime.Object) {
+	obj.(*discoveryv1.EndpointSlice).Generation = 1
+}
+
+// endpointSliceUpdate counts every change but of annotations and the like.
+func endpointSliceUpdate(_ context.Context, obj, old runtime.Object) {
+	s, before := obj.(*discoveryv1.EndpointSlice), old.(*discoveryv1.EndpointSlice)
+	content := func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Labels: s.Labels},
+			AddressType: s.AddressType, Endpoints: s.Endpoints, Ports: s.Ports,
+		}
+	}
+	s.Generation = before.Generation
+	if !equality.Semantic.DeepEqual(content(s), content(before)) {
+		s.Generation++
+	}
+}
