@@ -1,0 +1,234 @@
+package rollout
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+)
+
+// TestScenarios runs the scripts in testdata/scenarios. Their commands:
+//
+//	deployment NAME [field=value...]   begins anew with a Deployment
+//	edit [field=value...]              changes it, as a user would
+//	    replicas, image, surge, unavailable, strategy, min-ready, deadline,
+//	    history, paused, restart, cause, label
+//	undo [to=N]                        as kubectl rollout undo
+//	step [crash=N]                     decides, prints the plan and carries it out
+//	                                   (its first N steps); then sets make and stop pods
+//	ready|unready [N] [of=REVISION]    N pods (else all) become ready, or not
+//	fail [N] [of=REVISION]             N pods end with an error
+//	delete NAME                        a set and its pods go
+//	resize NAME N                      somebody scales a set by hand
+//	stop                               pods that were told to stop are gone
+//	advance DURATION                   time passes
+//	run                                steps, with all pods ready and gone at once,
+//	                                   until there is nothing to do; prints the events
+//	history, conditions, budgets       print what there is
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
+		w := newWorld()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			out, err := w.command(t, d)
+			if err != nil {
+				return "error: " + err.Error() + "\n"
+			}
+			return out
+		})
+	})
+}
+
+func (w *world) command(t *testing.T, d *datadriven.TestData) (string, error) {
+	switch d.Cmd {
+	case "deployment":
+		*w = *newWorld()
+		w.deployment = newDeployment(d.CmdArgs[0].Key, 1, "")
+		return "", change(w.deployment, d.CmdArgs[1:])
+	case "edit":
+		var err error
+		w.edit(func(deployment *appsv1.Deployment) { err = change(deployment, d.CmdArgs) })
+		return "", err
+	case "undo":
+		var to int64
+		d.MaybeScanArgs(t, "to", &to)
+		return "", w.undo(to)
+	case "step":
+		crash := -1
+		d.MaybeScanArgs(t, "crash", &crash)
+		return w.step(crash)
+	case "ready", "unready", "fail":
+		return w.podsChange(t, d)
+	case "delete":
+		w.carryOut(Delete{ReplicaSet: w.set(d.CmdArgs[0].Key)})
+		return "", nil
+	case "resize":
+		n, err := strconv.Atoi(d.CmdArgs[1].Key)
+		w.set(d.CmdArgs[0].Key).Spec.Replicas = ptr.To(int32(n))
+		w.settle()
+		return "", err
+	case "stop":
+		return fmt.Sprintln(pods(int32(w.reap()), "pod"), "gone"), nil
+	case "advance":
+		by, err := time.ParseDuration(d.CmdArgs[0].Key)
+		w.now = w.now.Add(by)
+		return "", err
+	case "run":
+		return w.run()
+	case "history":
+		return w.history(), nil
+	case "conditions":
+		var b strings.Builder
+		for _, c := range w.deployment.Status.Conditions {
+			fmt.Fprintf(&b, "%s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+		}
+		return b.String(), nil
+	case "budgets":
+		return budgets(d.Input)
+	}
+	return "", fmt.Errorf("no command %q", d.Cmd)
+}
+
+// change sets fields of a Deployment by short names.
+func change(deployment *appsv1.Deployment, args []datadriven.CmdArg) error {
+	spec := &deployment.Spec
+	number := func(s string) *int32 {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			panic(err)
+		}
+		return ptr.To(int32(n))
+	}
+	for _, arg := range args {
+		value := strings.Join(arg.Vals, " ")
+		switch arg.Key {
+		case "replicas":
+			spec.Replicas = number(value)
+		case "image":
+			spec.Template.Spec.Containers[0].Image = value
+		case "surge":
+			spec.Strategy.RollingUpdate.MaxSurge = ptr.To(intstr.Parse(value))
+		case "unavailable":
+			spec.Strategy.RollingUpdate.MaxUnavailable = ptr.To(intstr.Parse(value))
+		case "strategy":
+			spec.Strategy.Type = appsv1.DeploymentStrategyType(value)
+		case "min-ready":
+			spec.MinReadySeconds = *number(value)
+		case "deadline":
+			spec.ProgressDeadlineSeconds = number(value)
+		case "history":
+			spec.RevisionHistoryLimit = number(value)
+		case "paused":
+			spec.Paused = value == "true"
+		case "restart":
+			spec.Template.Annotations = with(spec.Template.Annotations, "kubectl.kubernetes.io/restartedAt", value)
+		case "cause":
+			deployment.Annotations = with(deployment.Annotations, AnnotationChangeCause, value)
+		case "label":
+			spec.Selector.MatchLabels = map[string]string{"run": value}
+			spec.Template.Labels = map[string]string{"run": value}
+		default:
+			return fmt.Errorf("no field %q", arg.Key)
+		}
+	}
+	return nil
+}
+
+// step decides and carries out the first steps of the plan, or all when few is
+// negative.
+func (w *world) step(few int) (string, error) {
+	plan := Decide(w.snapshot())
+	out := plan.String()
+	if !plan.WakeAt.IsZero() {
+		out += fmt.Sprintf("look again in %s\n", plan.WakeAt.Sub(w.now))
+	}
+	for i, step := range plan.Steps {
+		if i == few {
+			break
+		}
+		if err := w.carryOut(step); err != nil {
+			return out, err
+		}
+	}
+	w.settle()
+	if out == "" {
+		out = "nothing to do\n"
+	}
+	return out, nil
+}
+
+// run goes on until nothing changes, in a world where everything succeeds.
+func (w *world) run() (string, error) {
+	first := len(w.events)
+	for range 1000 {
+		plan := Decide(w.snapshot())
+		for _, step := range plan.Steps {
+			if err := w.carryOut(step); err != nil {
+				return "", err
+			}
+		}
+		w.settle()
+		changed := w.reap() > 0
+		for _, pod := range w.those(nil, func(s PodState) bool { return s.Active && !s.Ready }) {
+			w.setReady(pod, true)
+			changed = true
+		}
+		if len(plan.Steps) == 0 && !changed {
+			if plan.WakeAt.IsZero() {
+				return strings.Join(append(w.events[first:], ""), "\n"), nil
+			}
+			w.now = plan.WakeAt
+		}
+	}
+	return "", fmt.Errorf("it does not end")
+}
+
+func (w *world) podsChange(t *testing.T, d *datadriven.TestData) (string, error) {
+	n, revision := len(w.pods), int64(0)
+	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
+		n, _ = strconv.Atoi(d.CmdArgs[0].Key)
+	}
+	d.MaybeScanArgs(t, "of", &revision)
+	var rs *appsv1.ReplicaSet
+	if revision != 0 {
+		if rs = w.byRevision(revision); rs == nil {
+			return "", fmt.Errorf("no revision %d", revision)
+		}
+	}
+	picked := w.those(rs, func(s PodState) bool { return s.Active && s.Ready != (d.Cmd == "ready") })
+	picked = picked[:min(n, len(picked))]
+	for _, pod := range picked {
+		if d.Cmd == "fail" {
+			pod.Status.Phase = corev1.PodFailed
+			continue
+		}
+		w.setReady(pod, d.Cmd == "ready")
+	}
+	w.settle()
+	return fmt.Sprintf("%s %s\n", pods(int32(len(picked)), "pod"), map[string]string{
+		"ready": "ready", "unready": "not ready", "fail": "failed"}[d.Cmd]), nil
+}
+
+// budgets prints a line for each line "replicas surge unavailable" of input.
+func budgets(input string) (string, error) {
+	var b strings.Builder
+	for _, line := range strings.Split(strings.TrimSpace(input), "\n") {
+		f := strings.Fields(line)
+		deployment := newDeployment("httpd", 1, "httpd")
+		if err := change(deployment, []datadriven.CmdArg{
+			{Key: "replicas", Vals: f[:1]}, {Key: "surge", Vals: f[1:2]}, {Key: "unavailable", Vals: f[2:3]},
+		}); err != nil {
+			return "", err
+		}
+		budget := BudgetOf(deployment)
+		fmt.Fprintf(&b, "%s %s %s: surge %d, unavailable %d; at most %d pods, at least %d available\n",
+			f[0], f[1], f[2], budget.Surge, budget.Unavailable, budget.MaxTotal(), budget.MinAvailable())
+	}
+	return b.String(), nil
+}
