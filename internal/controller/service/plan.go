@@ -1,0 +1,55 @@
+package service
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+)
+
+// ingress returns the addresses under which a Service is reached from outside:
+// of each node that is ready and not being deleted its ExternalIP, else its
+// InternalIP, in order. A Service of another type, or of somebody else's load
+// balancer class, has none of ours.
+func ingress(service *corev1.Service, nodes []corev1.Node) []corev1.LoadBalancerIngress {
+	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return nil
+	}
+	var list []corev1.LoadBalancerIngress
+	for i := range nodes {
+		if ip := address(&nodes[i]); ip != "" {
+			list = append(list, corev1.LoadBalancerIngress{IP: ip, IPMode: ptr.To(corev1.LoadBalancerIPModeVIP)})
+		}
+	}
+	slices.SortFunc(list, func(a, b corev1.LoadBalancerIngress) int { return cmp.Compare(a.IP, b.IP) })
+	return slices.CompactFunc(list, func(a, b corev1.LoadBalancerIngress) bool { return a.IP == b.IP })
+}
+
+// foreign reports whether another controller looks after the Service.
+func foreign(service *corev1.Service) bool { return service.Spec.LoadBalancerClass != nil }
+
+func address(node *corev1.Node) string {
+	if node.DeletionTimestamp != nil || !ready(node) {
+		return ""
+	}
+	internal := ""
+	for _, a := range node.Status.Addresses {
+		switch {
+		case a.Type == corev1.NodeExternalIP:
+			return a.Address
+		case a.Type == corev1.NodeInternalIP && internal == "":
+			internal = a.Address
+		}
+	}
+	return internal
+}
+
+func ready(node *corev1.Node) bool {
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

@@ -1,0 +1,86 @@
+package service
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+)
+
+// Setup adds the controller to a manager; it runs once the manager starts.
+// Events on Services go to recorder.
+func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+	r := &reconciler{client: mgr.GetClient(), recorder: recorder}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("service").
+		For(&corev1.Service{}).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.loadBalancers), builder.WithPredicates(addressChanged)).
+		Complete(r)
+}
+
+// addressChanged lets through the changes of a node that matter here; its
+// heartbeats do not.
+var addressChanged = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, okBefore := e.ObjectOld.(*corev1.Node)
+		after, okAfter := e.ObjectNew.(*corev1.Node)
+		return !okBefore || !okAfter || address(before) != address(after)
+	},
+}
+
+type reconciler struct {
+	client   client.Client
+	recorder record.EventRecorder
+}
+
+// Reconcile writes the external addresses of one Service when they changed.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var service corev1.Service
+	if err := r.client.Get(ctx, req.NamespacedName, &service); err != nil || service.DeletionTimestamp != nil || foreign(&service) {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	var nodes corev1.NodeList
+	if err := r.client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
+	}
+	want := ingress(&service, nodes.Items)
+	if equality.Semantic.DeepEqual(service.Status.LoadBalancer.Ingress, want) {
+		return ctrl.Result{}, nil
+	}
+	before := service.DeepCopy()
+	service.Status.LoadBalancer.Ingress = want
+	if err := r.client.Status().Patch(ctx, &service, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(fmt.Errorf("write the load balancer status of Service %s: %w", req, err))
+	}
+	if len(want) > 0 {
+		r.recorder.Event(&service, corev1.EventTypeNormal, "EnsuredLoadBalancer", "Ensured load balancer")
+	}
+	return ctrl.Result{}, nil
+}
+
+// loadBalancers returns all Services that have the nodes' addresses.
+func (r *reconciler) loadBalancers(ctx context.Context, _ client.Object) []reconcile.Request {
+	var list corev1.ServiceList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "List Services")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if list.Items[i].Spec.Type == corev1.ServiceTypeLoadBalancer {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}
