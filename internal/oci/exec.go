@@ -48,7 +48,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string) (int, [
 	cmd := r.command(ctx, append([]string{"exec", "--pid-file", pidFile, id}, command...)...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.Cancel = func() error {
-		killExec(pidFile)
+		if killExec(pidFile) {
+			return nil // the OCI runtime reaps it and ends; WaitDelay bounds that
+		}
 		return cmd.Process.Kill()
 	}
 	cmd.WaitDelay = 200 * time.Millisecond // a process left in the background may hold the output
@@ -69,16 +71,18 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string) (int, [
 }
 
 // killExec kills the process that the OCI runtime has started in a container,
-// and what shares its session.
-func killExec(pidFile string) {
+// and what shares its session. It tells whether there was one.
+func killExec(pidFile string) bool {
 	data, err := os.ReadFile(pidFile)
 	if err != nil {
-		return
+		return false
 	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && pid > 1 {
-		_ = syscall.Kill(-pid, syscall.SIGKILL) // it leads a session and group of its own
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 1 {
+		return false
 	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // it leads a session and group of its own
+	return syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
 // limitedBuffer keeps the first maxExecOutput bytes written to it.

@@ -192,7 +192,7 @@ func busyboxLayers(t *testing.T) []string {
 	writeFile(t, base+"/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv:/bin/sh\n")
 	writeFile(t, base+"/etc/group", "root:x:0:\nweb:x:1001:\nlogs:x:1002:web\n")
 	writeFile(t, base+"/etc/layer", "base")
-	writeFile(t, top+"/etc/layer", "top")
+	writeFile(t, top+"/etc/layer", "top\n")
 	return []string{top, base}
 }
 
@@ -207,7 +207,7 @@ func TestStart(t *testing.T) {
 	m := newMachine(t)
 	m.run()
 	t.Run("environment", func(t *testing.T) {
-		spec := m.spec("cat /etc/layer; echo; hostname; echo $COLOR; echo $HOME; id -u; echo $$")
+		spec := m.spec("cat /etc/layer; hostname; echo $COLOR; echo $HOME; id -u; echo $$")
 		if got, want := m.output(spec), "top\npod-"+spec.ID+"\nblue\n/root\n0\n1\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -386,7 +386,7 @@ func processesNaming(t *testing.T, text string) (pids []int) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil && pid != os.Getpid() && bytes.Contains(data, []byte(text)) {
+		if err == nil && pid != os.Getpid() && bytes.Contains(data, []byte(text+"\x00")) {
 			pids = append(pids, pid)
 		}
 	}
@@ -759,7 +759,7 @@ func TestOtherMountNamespace(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	m.nothingLeft(spec.ID)
-	if code, out, err := m.Exec(context.Background(), "c100", []string{"cat", "/etc/layer"}); code != 0 || err != nil || string(out) != "top" {
+	if code, out, err := m.Exec(context.Background(), "c100", []string{"cat", "/etc/layer"}); code != 0 || err != nil || string(out) != "top\n" {
 		t.Error(code, string(out), err)
 	}
 }
@@ -782,7 +782,7 @@ func otherMountNamespace(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].ID != id || list[0].Phase != agent.ContainerRunning {
 		t.Fatal(list, err)
 	}
-	if code, out, err := m.Exec(ctx, id, []string{"cat", "/etc/layer"}); code != 0 || err != nil || string(out) != "top" {
+	if code, out, err := m.Exec(ctx, id, []string{"cat", "/etc/layer"}); code != 0 || err != nil || string(out) != "top\n" {
 		t.Error(code, string(out), err)
 	}
 	stop := m.run()
