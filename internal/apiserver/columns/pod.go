@@ -112,14 +112,12 @@ func lifeOf(pod *corev1.Pod) podLife {
 	sidecars := sidecarNames(pod)
 	life.containers += len(sidecars)
 
-	all := life
-	initializing := all.initContainers(pod, sidecars, false)
-	if !initializing || conditionTrue(pod, corev1.PodInitialized) {
-		life.initContainers(pod, sidecars, true)
-		life.status = all.status
-		life.mainContainers(pod)
+	started := life
+	if started.initContainers(pod, sidecars, false) && !conditionTrue(pod, corev1.PodInitialized) {
+		life = started
 	} else {
-		life = all
+		life.initContainers(pod, sidecars, true)
+		life.mainContainers(pod)
 	}
 
 	if pod.DeletionTimestamp != nil {
