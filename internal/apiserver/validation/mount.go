@@ -20,7 +20,7 @@ func volumeMounts(fld *field.Path, c *corev1.Container, facts podFacts) field.Er
 		mount, at := &c.VolumeMounts[i], fld.Index(i)
 		errs = append(errs, requireText(at.Child("name"), mount.Name)...)
 		source, ok := facts.volumes[mount.Name]
-		if !ok {
+		if !ok && mount.Name != "" {
 			errs = append(errs, field.NotFound(at.Child("name"), mount.Name))
 		}
 		errs = append(errs, requireText(at.Child("mountPath"), mount.MountPath)...)
@@ -106,17 +106,18 @@ func volumeDevices(fld *field.Path, c *corev1.Container, facts podFacts) field.E
 		name, path := fld.Index(i).Child("name"), fld.Index(i).Child("devicePath")
 		errs = append(errs, requireText(name, device.Name)...)
 		errs = append(errs, requireText(path, device.DevicePath)...)
-		if source, ok := facts.volumes[device.Name]; !ok {
+		source, ok := facts.volumes[device.Name]
+		if !ok && device.Name != "" {
 			errs = append(errs, field.NotFound(name, device.Name))
-		} else if source.PersistentVolumeClaim == nil && source.Ephemeral == nil {
-			errs = append(errs, field.Invalid(name, device.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"))
 		}
+		isDisk := ok && (source.PersistentVolumeClaim != nil || source.Ephemeral != nil)
 		for _, fault := range []struct {
 			is      bool
 			at      *field.Path
 			value   string
 			message string
 		}{
+			{ok && !isDisk, name, device.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"},
 			{names.Has(device.Name), name, device.Name, "must be unique"},
 			{paths.Has(device.DevicePath), path, device.DevicePath, "must be unique"},
 			{len(noBacksteps(path, device.DevicePath)) > 0, path, device.DevicePath, "can not contain backsteps ('..')"},

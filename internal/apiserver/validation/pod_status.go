@@ -22,7 +22,7 @@ func ValidatePodStatusUpdate(pod, old *corev1.Pod) field.ErrorList {
 	errs = append(errs, podAnnotationsUpdate(meta.Child("annotations"), pod.Annotations, old.Annotations)...)
 	errs = append(errs, podConditions(fld.Child("conditions"), status.Conditions)...)
 	if pod.Spec.NodeName != old.Spec.NodeName {
-		errs = append(errs, field.Forbidden(fld.Child("nodeName"), "may not be changed directly"))
+		errs = append(errs, field.Forbidden(field.NewPath("spec", "nodeName"), "may not be changed directly"))
 	}
 	if status.NominatedNodeName != before.NominatedNodeName {
 		errs = append(errs, optionalFormat(fld.Child("nominatedNodeName"), status.NominatedNodeName, isNodeName)...)
@@ -167,7 +167,7 @@ func claimStatuses(fld *field.Path, statuses []corev1.PodResourceClaimStatus, sp
 		}
 		errs = append(errs, uniqueName(at, status.Name, names)...)
 		if name := status.ResourceClaimName; name != nil {
-			errs = append(errs, invalidFor(at.Child("name"), *name, isName(*name))...)
+			errs = append(errs, invalidFor(at.Child("resourceClaimName"), *name, isName(*name))...)
 		}
 	}
 	return errs

@@ -132,12 +132,7 @@ func ValidatePodEphemeralContainersUpdate(pod, old *corev1.Pod) field.ErrorList 
 // ValidatePodBinding returns the faults of the wish to put pod on the node that binding names.
 // A pod with a node already, or with scheduling gates, or on its way out, cannot be bound.
 func ValidatePodBinding(binding *corev1.Binding, pod *corev1.Pod) field.ErrorList {
-	target := field.NewPath("target")
-	var errs field.ErrorList
-	if kind := binding.Target.Kind; kind != "" && kind != "Node" {
-		errs = append(errs, field.NotSupported(target.Child("kind"), kind, []string{"Node", "<empty>"}))
-	}
-	errs = append(errs, requireFormat(target.Child("name"), binding.Target.Name, isNodeName)...)
+	errs := bindingCreate(binding)
 	spec := field.NewPath("spec")
 	if pod.Spec.NodeName != "" {
 		errs = append(errs, field.Forbidden(spec.Child("nodeName"), fmt.Sprintf("pod %s is already assigned to node %q", pod.Name, pod.Spec.NodeName)))

@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"fmt"
 	"path"
 	"strings"
 
@@ -19,9 +20,14 @@ func volumes(fld *field.Path, facts podFacts) field.ErrorList {
 	fld = fld.Child("volumes")
 	var errs field.ErrorList
 	names, madeClaims := sets.New[string](), sets.New[string]()
-	for _, volume := range facts.spec.Volumes {
-		if volume.Ephemeral != nil && facts.name != "" {
-			madeClaims.Insert(facts.name + "-" + volume.Name)
+	for i, volume := range facts.spec.Volumes {
+		if volume.Ephemeral == nil || facts.name == "" {
+			continue
+		}
+		claim := facts.name + "-" + volume.Name
+		madeClaims.Insert(claim)
+		for _, message := range isName(claim) {
+			errs = append(errs, field.Invalid(fld.Index(i).Child("name"), volume.Name, fmt.Sprintf("PVC name %q: %s", claim, message)))
 		}
 	}
 	for i := range facts.spec.Volumes {
@@ -78,7 +84,7 @@ func volumeSource(fld *field.Path, v *corev1.Volume, facts podFacts) field.Error
 		{"persistentVolumeClaim", v.PersistentVolumeClaim != nil, func(fld *field.Path) field.ErrorList {
 			return requireText(fld.Child("claimName"), v.PersistentVolumeClaim.ClaimName)
 		}},
-		{"ephemeral", v.Ephemeral != nil, func(fld *field.Path) field.ErrorList { return ephemeralVolume(fld, v, facts) }},
+		{"ephemeral", v.Ephemeral != nil, func(fld *field.Path) field.ErrorList { return ephemeralVolume(fld, v.Ephemeral) }},
 		{"image", v.Image != nil, func(fld *field.Path) field.ErrorList { return imageVolume(fld, v.Image, facts) }},
 	}
 	return oneSource(fld, append(local, storageSources(&v.VolumeSource)...))

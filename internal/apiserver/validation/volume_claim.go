@@ -11,20 +11,13 @@ import (
 )
 
 // ephemeralVolume returns the faults of a volume whose claim is made with the pod.
-func ephemeralVolume(fld *field.Path, v *corev1.Volume, facts podFacts) field.ErrorList {
-	template := v.Ephemeral.VolumeClaimTemplate
+func ephemeralVolume(fld *field.Path, v *corev1.EphemeralVolumeSource) field.ErrorList {
+	template := v.VolumeClaimTemplate
 	if template == nil {
 		return field.ErrorList{field.Required(fld.Child("volumeClaimTemplate"), "")}
 	}
-	var errs field.ErrorList
-	if facts.name != "" {
-		name := facts.name + "-" + v.Name
-		for _, message := range isName(name) {
-			errs = append(errs, field.Invalid(fld.Child("name"), v.Name, "PVC name \""+name+"\": "+message))
-		}
-	}
 	fld = fld.Child("volumeClaimTemplate")
-	errs = append(errs, claimTemplateMetadata(fld.Child("metadata"), &template.ObjectMeta)...)
+	errs := claimTemplateMetadata(fld.Child("metadata"), &template.ObjectMeta)
 	return append(errs, ValidatePersistentVolumeClaimSpec(&template.Spec, fld.Child("spec"))...)
 }
 
