@@ -1,0 +1,75 @@
+package podgc
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+)
+
+func pod(name, node string, phase corev1.PodPhase) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: "uid"},
+		Spec:       corev1.PodSpec{NodeName: node},
+		Status:     corev1.PodStatus{Phase: phase},
+	}
+}
+
+// TestSweep: a pod of a node that is gone goes after the quarantine, not before.
+func TestSweep(t *testing.T) {
+	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "there"}},
+		pod("stays", "there", corev1.PodRunning), pod("lost", "gone", corev1.PodRunning), pod("pending", "", corev1.PodPending),
+	).Build()
+	s := &sweeper{cache: c, live: c, missing: map[string]time.Time{}}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	left := func(at time.Time) string {
+		t.Helper()
+		if err := s.sweep(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+		var list corev1.PodList
+		if err := c.List(t.Context(), &list); err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, p := range list.Items {
+			names = append(names, p.Name)
+		}
+		slices.Sort(names)
+		return fmt.Sprint(names)
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{0, "[lost pending stays]"},
+		{quarantine - time.Second, "[lost pending stays]"},
+		{quarantine, "[pending stays]"},
+	} {
+		if got := left(now.Add(step.after)); got != step.want {
+			t.Errorf("after %v: %s, want %s", step.after, got, step.want)
+		}
+	}
+}
+
+func TestTooManyFinished(t *testing.T) {
+	var pods []*corev1.Pod
+	for i := range finishedLimit + 2 {
+		p := pod(fmt.Sprintf("p%05d", i), "there", corev1.PodSucceeded)
+		p.CreationTimestamp = metav1.Unix(int64(i), 0)
+		pods = append(pods, p)
+	}
+	slices.Reverse(pods)
+	var names []string
+	for _, r := range plan(pods, nil, time.Now()) {
+		names = append(names, r.Pod.Name)
+	}
+	if got := fmt.Sprint(names); got != "[p00000 p00001]" {
+		t.Errorf("%s go, want the two oldest", got)
+	}
+}
