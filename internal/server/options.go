@@ -1,0 +1,68 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Options are what a user can set about a server.
+type Options struct {
+	DataDir      string       // everything is kept here; made when it is not there
+	Listen       string       // address of the API, host:port
+	NodeName     string       // "" is the host's name in lower case
+	NodeIP       netip.Addr   // invalid means: find it
+	AgentPort    int          // where the agent serves logs to the API
+	PodRange     netip.Prefix // addresses for pods; this node has the first /24 of it
+	ServiceRange netip.Prefix // addresses for Services
+	Runtime      string       // OCI runtime, a name or a path
+	Log          *slog.Logger
+}
+
+// bridge is the name of the interface that joins a node's pods.
+const bridge = "windlass0"
+
+// nodeBits is the length of one node's share of the pod range.
+const nodeBits = 24
+
+// complete fills in what was left open and refuses what cannot work.
+func (o *Options) complete() error {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	var err error
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return fmt.Errorf("--data-dir %q: %w", o.DataDir, err)
+	}
+	if o.NodeName == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find the host's name: %w (give one with --node-name)", err)
+		}
+		o.NodeName = strings.ToLower(host)
+	}
+	if problems := validation.IsDNS1123Subdomain(o.NodeName); len(problems) > 0 {
+		return fmt.Errorf("node name %q: %s (give one with --node-name)", o.NodeName, strings.Join(problems, "; "))
+	}
+	if o.PodRange.Overlaps(o.ServiceRange) {
+		return fmt.Errorf("--pod-range %s and --service-range %s overlap: choose two that do not", o.PodRange, o.ServiceRange)
+	}
+	if o.PodRange.Bits() > nodeBits {
+		return fmt.Errorf("--pod-range %s is smaller than one node's share: give a /%d or larger", o.PodRange, nodeBits)
+	}
+	if o.ServiceRange.Bits() > 28 {
+		return fmt.Errorf("--service-range %s is too small: give a /28 or larger", o.ServiceRange)
+	}
+	return nil
+}
+
+// nodeRange is this node's share of the pod range.
+func (o *Options) nodeRange() netip.Prefix { return netip.PrefixFrom(o.PodRange.Addr(), nodeBits) }
+
+// gateway is the address of this node's bridge.
+func (o *Options) gateway() netip.Addr { return o.PodRange.Addr().Next() }

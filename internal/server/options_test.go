@@ -1,0 +1,34 @@
+package server
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+func TestOptions(t *testing.T) {
+	base := func() Options {
+		return Options{
+			DataDir: t.TempDir(), NodeName: "node",
+			PodRange: netip.MustParsePrefix("10.42.0.0/16"), ServiceRange: netip.MustParsePrefix("10.43.0.0/16"),
+		}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*Options)
+		want   string // in the error; "" is none
+	}{
+		{"the defaults", func(*Options) {}, ""},
+		{"overlap", func(o *Options) { o.ServiceRange = netip.MustParsePrefix("10.42.8.0/24") }, "overlap"},
+		{"small pod range", func(o *Options) { o.PodRange = netip.MustParsePrefix("10.42.0.0/25") }, "--pod-range 10.42.0.0/25"},
+		{"small service range", func(o *Options) { o.ServiceRange = netip.MustParsePrefix("10.43.0.0/30") }, "--service-range 10.43.0.0/30"},
+		{"node name", func(o *Options) { o.NodeName = "Node_1" }, `"Node_1"`},
+	} {
+		o := base()
+		test.change(&o)
+		err := o.complete()
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}
