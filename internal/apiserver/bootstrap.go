@@ -73,8 +73,7 @@ func ensureService(ctx context.Context, client kubernetes.Interface, cfg Config)
 				Labels: map[string]string{"component": "apiserver", "provider": kubernetesService},
 			},
 			Spec: corev1.ServiceSpec{
-				Type: corev1.ServiceTypeClusterIP, ClusterIP: first, ClusterIPs: []string{first}, IPFamilyPolicy: &single,
-				IPFamilies:      []corev1.IPFamily{corev1.IPv4Protocol},
+				Type: corev1.ServiceTypeClusterIP, ClusterIP: first, IPFamilyPolicy: &single,
 				SessionAffinity: corev1.ServiceAffinityNone, Ports: []corev1.ServicePort{port},
 			},
 		}, metav1.CreateOptions{})

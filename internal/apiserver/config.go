@@ -37,6 +37,10 @@ type Config struct {
 	// NodePorts is the range of node ports, 30000 to 32767 when zero.
 	NodePorts PortRange
 
+	// Ready reports why the parts beside the API are not ready yet; /readyz waits for
+	// it to return nil. It may be nil.
+	Ready func() error
+
 	// Version is reported as gitVersion by /version when the linker has not set one.
 	Version string
 }
@@ -53,6 +57,9 @@ var (
 func (c *Config) complete() error {
 	if c.Store == nil || c.Authority == nil || c.Listener == nil {
 		return errors.New("apiserver: Store, Authority and Listener are required")
+	}
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
 	}
 	if !c.ServiceRange.IsValid() {
 		c.ServiceRange = DefaultServiceRange

@@ -3,7 +3,9 @@ package apiserver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +34,9 @@ const (
 type Server struct {
 	generic *genericapiserver.GenericAPIServer
 	config  Config
+
+	// failed gets the reason why the server cannot go on.
+	failed chan error
 }
 
 // New assembles a server on cfg. It signs certificates when they are missing and
@@ -75,7 +80,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	lazyOpenAPI(server, scheme)
-	s := &Server{generic: server, config: cfg}
+	s := &Server{generic: server, config: cfg, failed: make(chan error, 1)}
 	return s, s.hooks()
 }
 
@@ -85,9 +90,24 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 func (s *Server) ClientConfig() *rest.Config { return rest.CopyConfig(s.generic.LoopbackClientConfig) }
 
 // Run serves until ctx ends, then lets running requests finish, bounded by a few
-// seconds, and closes the kinds' storage but not the store.
+// seconds, and closes the kinds' storage but not the store. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.generic.PrepareRun().RunWithContext(ctx); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failure error
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case failure = <-s.failed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := s.generic.PrepareRun().RunWithContext(ctx)
+	cancel()
+	<-watched
+	if err = errors.Join(failure, err); err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
 	return nil
@@ -134,7 +154,9 @@ func tune(generic *genericapiserver.Config, cfg Config) {
 	generic.ShutdownWatchTerminationGracePeriod = shutdownPatience
 	generic.StorageObjectCountTracker = nil
 	generic.DisabledPostStartHooks.Insert("max-in-flight-filter")
-	generic.AddReadyzChecks(healthz.NamedCheck("store", storeCheck(cfg.Store)))
+	generic.AddReadyzChecks(
+		healthz.NamedCheck("store", storeCheck(cfg.Store)),
+		healthz.NamedCheck("parts", func(*http.Request) error { return cfg.Ready() }))
 }
 
 // hooks registers what happens once the server answers; readiness waits for it.
@@ -143,7 +165,12 @@ func (s *Server) hooks() error {
 		return err
 	}
 	return s.generic.AddPostStartHook("windlass-bootstrap", func(ctx genericapiserver.PostStartHookContext) error {
-		return bootstrap(ctx, ctx.LoopbackClientConfig, s.config)
+		if err := bootstrap(ctx, ctx.LoopbackClientConfig, s.config); err != nil && ctx.Err() == nil {
+			// An error returned from here would end the process at once.
+			s.failed <- err
+			<-ctx.Done()
+		}
+		return nil
 	})
 }
 
