@@ -18,7 +18,7 @@ func ephemeralVolume(fld *field.Path, v *corev1.EphemeralVolumeSource) field.Err
 	}
 	fld = fld.Child("volumeClaimTemplate")
 	errs := claimTemplateMetadata(fld.Child("metadata"), &template.ObjectMeta)
-	return append(errs, ValidatePersistentVolumeClaimSpec(&template.Spec, fld.Child("spec"))...)
+	return append(errs, claimSpec(&template.Spec, fld.Child("spec"))...)
 }
 
 // claimTemplateMetadata returns the faults of metadata of which labels and annotations only
@@ -43,10 +43,10 @@ func claimTemplateMetadata(fld *field.Path, meta *metav1.ObjectMeta) field.Error
 	})...)
 }
 
-// ValidatePersistentVolumeClaimSpec returns the faults of a claim for storage, which stands
+// claimSpec returns the faults of a claim for storage, which stands
 // at fld: its access modes, size, class, and where its first content comes from
 // (https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/persistent-volume-claim-v1/).
-func ValidatePersistentVolumeClaimSpec(spec *corev1.PersistentVolumeClaimSpec, fld *field.Path) field.ErrorList {
+func claimSpec(spec *corev1.PersistentVolumeClaimSpec, fld *field.Path) field.ErrorList {
 	errs := accessModes(fld.Child("accessModes"), spec.AccessModes)
 	errs = append(errs, selector(fld.Child("selector"), spec.Selector)...)
 	storage := fld.Child("resources").Key(string(corev1.ResourceStorage))
