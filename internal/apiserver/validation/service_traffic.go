@@ -99,8 +99,11 @@ func trafficPolicies(spec *corev1.ServiceSpec) field.ErrorList {
 	}
 
 	inner, innerPath := spec.InternalTrafficPolicy, specPath.Child("internalTrafficPolicy")
-	if inner == nil && spec.Type != corev1.ServiceTypeExternalName {
-		errs = append(errs, field.Required(innerPath, ""))
+	switch spec.Type {
+	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
+		if inner == nil {
+			errs = append(errs, field.Required(innerPath, ""))
+		}
 	}
 	errs = append(errs, optionalChoice(innerPath, inner, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
 	errs = append(errs, optionalChoice(specPath.Child("trafficDistribution"), spec.TrafficDistribution,

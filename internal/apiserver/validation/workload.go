@@ -23,8 +23,7 @@ func replicatedTemplate(kind string, template *corev1.PodTemplateSpec, selector 
 	return errs
 }
 
-// replicaCount is a number of pods in a status, under the name of its field. Replicas is
-// the total, which no other number may exceed.
+// replicaCount is a number of pods in a status, under the name of its field.
 type replicaCount struct {
 	name  string
 	count int32
