@@ -44,8 +44,11 @@ func (l namespaceLifecycle) Admit(ctx context.Context, a admission.Attributes, _
 		return nil
 	}
 	found, err := l.namespaces.Get(ctx, a.GetNamespace(), &metav1.GetOptions{})
-	if err != nil {
-		return err
+	switch {
+	case apierrors.IsNotFound(err):
+		return apierrors.NewNotFound(corev1.Resource("namespaces"), a.GetNamespace())
+	case err != nil:
+		return apierrors.NewInternalError(err)
 	}
 	if found.(*corev1.Namespace).Status.Phase != corev1.NamespaceTerminating {
 		return nil
@@ -74,6 +77,7 @@ func (podAdmission) Admit(_ context.Context, a admission.Attributes, _ admission
 	if !ok {
 		return apierrors.NewBadRequest(fmt.Sprintf("expected a Pod, got a %T", runtime.Object(a.GetObject())))
 	}
+	aliasServiceAccount(&pod.Spec)
 	if pod.Spec.ServiceAccountName == "" {
 		pod.Spec.ServiceAccountName = "default"
 	}

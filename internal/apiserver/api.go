@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -59,7 +60,11 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 
 	a.put(schema.GroupVersion{Group: "events.k8s.io", Version: "v1"}, "events", opened["events"])
 
-	services, err := newServices(ctx, cfg, opened["services"])
+	stored, err := r.stored(ctx, opened["services"].kind)
+	if err != nil {
+		return nil, err
+	}
+	services, err := newServices(cfg, opened["services"], stored.(*corev1.ServiceList))
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,8 @@ const bootstrapTimeout = 30 * time.Second
 func bootstrap(ctx context.Context, config *rest.Config, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
+	config = rest.CopyConfig(config)
+	config.WarningHandlerWithContext = rest.NoWarnings{} // of the deprecated Endpoints
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("bootstrap client: %w", err)

@@ -137,15 +137,16 @@ func kinds() map[string]*kind {
 
 		{resource: "replicationcontrollers", singular: "replicationcontroller", shortNames: []string{"rc"}, categories: all,
 			prefix: "/controllers", newObject: object[corev1.ReplicationController], newList: object[corev1.ReplicationControllerList],
-			generation: true, collection: rest.OrphanDependents, fields: controllerFields},
+			generation: true, collection: rest.OrphanDependents, fields: controllerFields,
+			prepareCreate: workloadCreate, prepareUpdate: workloadUpdate},
 
 		{group: "apps", resource: "deployments", singular: "deployment", shortNames: []string{"deploy"}, categories: all,
 			newObject: object[appsv1.Deployment], newList: object[appsv1.DeploymentList],
-			generation: true, prepareUpdate: deploymentUpdate, prepareStatus: deploymentStatus},
+			generation: true, prepareCreate: workloadCreate, prepareUpdate: deploymentUpdate, prepareStatus: deploymentStatus},
 
 		{group: "apps", resource: "replicasets", singular: "replicaset", shortNames: []string{"rs"}, categories: all,
 			newObject: object[appsv1.ReplicaSet], newList: object[appsv1.ReplicaSetList],
-			generation: true, fields: replicaSetFields},
+			generation: true, fields: replicaSetFields, prepareCreate: workloadCreate, prepareUpdate: workloadUpdate},
 
 		{group: "coordination.k8s.io", resource: "leases", singular: "lease",
 			newObject: object[coordinationv1.Lease], newList: object[coordinationv1.LeaseList],

@@ -49,8 +49,8 @@ func labelNamespace(n *corev1.Namespace) {
 type namespaces struct{ resource }
 
 func newNamespaces(r resource) namespaces {
-	r.Store.ShouldDeleteDuringUpdate = func(ctx context.Context, key string, obj, existing runtime.Object) bool {
-		return len(obj.(*corev1.Namespace).Spec.Finalizers) == 0 && registry.ShouldDeleteDuringUpdate(ctx, key, obj, existing)
+	r.Store.ShouldDeleteDuringUpdate = func(_ context.Context, _ string, obj, _ runtime.Object) bool {
+		return len(obj.(*corev1.Namespace).Spec.Finalizers) == 0
 	}
 	r.Store.ReturnDeletedObject = true
 	return namespaces{r}

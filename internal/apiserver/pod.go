@@ -15,12 +15,22 @@ import (
 
 func podCreate(_ context.Context, obj runtime.Object) {
 	p := obj.(*corev1.Pod)
+	aliasServiceAccount(&p.Spec)
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qosClass(p)}
 }
 
 func podUpdate(_ context.Context, obj, old runtime.Object) {
 	p := obj.(*corev1.Pod)
+	aliasServiceAccount(&p.Spec)
 	p.Status.QOSClass = old.(*corev1.Pod).Status.QOSClass
+}
+
+// aliasServiceAccount keeps the field's old name in step with the new one, which wins.
+func aliasServiceAccount(s *corev1.PodSpec) {
+	if s.ServiceAccountName == "" {
+		s.ServiceAccountName = s.DeprecatedServiceAccount
+	}
+	s.DeprecatedServiceAccount = s.ServiceAccountName
 }
 
 func podStatus(obj, old runtime.Object) {

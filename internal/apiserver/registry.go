@@ -13,6 +13,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
+	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/apiserver/pkg/storage/names"
 	"k8s.io/apiserver/pkg/storage/storagebackend"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -131,6 +132,26 @@ func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Obj
 		DeleteCollectionWorkers: 1,
 		ResourcePrefix:          o.kind.storePrefix(),
 	}, nil
+}
+
+// stored reads every object of k from the store itself, for use before the
+// watch cache is filled.
+func (r registries) stored(ctx context.Context, k *kind) (runtime.Object, error) {
+	options, err := restOptions{r, k}.GetRESTOptions(k.groupResource(), nil)
+	if err != nil {
+		return nil, err
+	}
+	raw, destroy, err := r.store.Uncached()(options.StorageConfig, k.storePrefix(), nil, k.newObject, k.newList, nil, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer destroy()
+	list := k.newList()
+	err = raw.GetList(ctx, k.storePrefix(), storage.ListOptions{Predicate: storage.Everything, Recursive: true}, list)
+	if err != nil {
+		return nil, fmt.Errorf("read all %s: %w", k.groupResource(), err)
+	}
+	return list, nil
 }
 
 // status is the status subresource of a kind.

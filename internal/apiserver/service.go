@@ -7,11 +7,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/util/dryrun"
 )
@@ -24,8 +22,9 @@ type services struct {
 	ports     ports
 }
 
-// newServices returns the main resource of services with allocation.
-func newServices(ctx context.Context, cfg Config, r resource) (resource, error) {
+// newServices returns the main resource of services with allocation; stored is
+// what the store holds of them.
+func newServices(cfg Config, r resource, stored *corev1.ServiceList) (resource, error) {
 	var a services
 	var err error
 	if a.addresses, err = newAddresses(cfg.ServiceRange); err != nil {
@@ -34,13 +33,8 @@ func newServices(ctx context.Context, cfg Config, r resource) (resource, error) 
 	if a.ports, err = newPorts(cfg.NodePorts); err != nil {
 		return resource{}, err
 	}
-	ctx = genericapirequest.WithNamespace(ctx, metav1.NamespaceAll)
-	stored, err := r.Store.List(ctx, &internalversion.ListOptions{})
-	if err != nil {
-		return resource{}, fmt.Errorf("read the services: %w", err)
-	}
-	for i := range stored.(*corev1.ServiceList).Items {
-		held := a.heldBy(&stored.(*corev1.ServiceList).Items[i])
+	for i := range stored.Items {
+		held := a.heldBy(&stored.Items[i])
 		for _, n := range held.addresses {
 			a.addresses.take(n)
 		}
@@ -48,7 +42,7 @@ func newServices(ctx context.Context, cfg Config, r resource) (resource, error) 
 			a.ports.take(n)
 		}
 	}
-	if err := a.keepFirst(stored.(*corev1.ServiceList)); err != nil {
+	if err := a.keepFirst(stored); err != nil {
 		return resource{}, err
 	}
 	r.Store.BeginCreate = a.beginCreate

@@ -65,11 +65,11 @@ func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object)
 	if status := part(obj, "Status"); status.IsValid() {
 		status.Set(part(old, "Status"))
 	}
-	if s.kind.generation && !sameSpec(obj, old) {
-		metaOf(obj).SetGeneration(metaOf(old).GetGeneration() + 1)
-	}
 	if s.kind.prepareUpdate != nil {
 		s.kind.prepareUpdate(ctx, obj, old)
+	}
+	if s.kind.generation && !sameSpec(obj, old) {
+		metaOf(obj).SetGeneration(metaOf(old).GetGeneration() + 1)
 	}
 }
 

@@ -46,9 +46,18 @@ func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
 	return slogCore{log: c.log.With(attributes(fields)...)}
 }
 
+// expected are messages of every start of a member that is alone and new, or that
+// listens nowhere.
+var expected = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"simple token is not cryptographically signed":                                         true,
+	"Failed to detect schema version":                                                      true,
+	"failed to update storage version":                                                     true,
+}
+
 // Check implements zapcore.Core.
 func (c slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(entry.Level) {
+	if c.Enabled(entry.Level) && !expected[entry.Message] {
 		return checked.AddCore(entry, c)
 	}
 	return checked

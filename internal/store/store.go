@@ -80,6 +80,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store's directory: %w", err)
 	}
+	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("close the store's directory to others: %w", err)
+	}
 	held, err := hold(cfg.Dir)
 	if err != nil {
 		return nil, err

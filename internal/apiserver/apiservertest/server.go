@@ -3,6 +3,7 @@ package apiservertest
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/pki"
@@ -46,6 +48,10 @@ func Start(t testing.TB) *rest.Config { return StartIn(t, t.TempDir()).Config }
 // the test ends or Stop.
 func StartIn(t testing.TB, dir string) *Server {
 	t.Helper()
+	if !testing.Verbose() {
+		klog.LogToStderr(false)
+		klog.SetOutput(io.Discard)
+	}
 	s, err := start(dir)
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
