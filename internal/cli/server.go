@@ -11,6 +11,12 @@ import (
 	"windlass.dev/windlass/internal/server"
 )
 
+// The address ranges of a cluster whose user chose none.
+const (
+	defaultPodRange     = "10.42.0.0/16"
+	defaultServiceRange = "10.43.0.0/16"
+)
+
 func newServer() *cobra.Command {
 	var options server.Options
 	var podRange, serviceRange, nodeIP, logLevel string
@@ -51,8 +57,8 @@ started again on the same directory it takes them over.`,
 	flags.StringVar(&options.NodeName, "node-name", "", "name of this node (default: the host's name)")
 	flags.StringVar(&nodeIP, "node-ip", "", "address of this node (default: of the interface with the default route)")
 	flags.IntVar(&options.AgentPort, "agent-port", 10250, "port on which the agent serves logs to the API")
-	flags.StringVar(&podRange, "pod-range", "10.42.0.0/16", "addresses for pods, as a CIDR")
-	flags.StringVar(&serviceRange, "service-range", "10.43.0.0/16", "addresses for Services, as a CIDR")
+	flags.StringVar(&podRange, "pod-range", defaultPodRange, "addresses for pods, as a CIDR")
+	flags.StringVar(&serviceRange, "service-range", defaultServiceRange, "addresses for Services, as a CIDR")
 	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
 	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd

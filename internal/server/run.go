@@ -1,0 +1,248 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/controller/deployment"
+	"windlass.dev/windlass/internal/controller/endpoints"
+	"windlass.dev/windlass/internal/controller/endpointslice"
+	"windlass.dev/windlass/internal/controller/garbage"
+	"windlass.dev/windlass/internal/controller/namespace"
+	nodecontroller "windlass.dev/windlass/internal/controller/node"
+	"windlass.dev/windlass/internal/controller/podgc"
+	"windlass.dev/windlass/internal/controller/replicaset"
+	"windlass.dev/windlass/internal/controller/service"
+	"windlass.dev/windlass/internal/controller/serviceaccount"
+	"windlass.dev/windlass/internal/event"
+	"windlass.dev/windlass/internal/proxy"
+	"windlass.dev/windlass/internal/scheduler"
+)
+
+// stopPatience bounds how long the controllers may take to end.
+const stopPatience = 10 * time.Second
+
+// run starts the parts in the order in which they stand on each other.
+func (n *node) run(ctx context.Context) error {
+	logger := logr.FromSlogHandler(n.Log.Handler())
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger)
+
+	events, stopEvents := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEvents()
+	mgr, err := n.controllers(events)
+	if err != nil {
+		return err
+	}
+	agent, err := n.agent(events, mgr)
+	if err != nil {
+		return err
+	}
+	proxy, err := n.proxy(mgr)
+	if err != nil {
+		return err
+	}
+	n.progress.expect("controllers")
+	n.progress.expect("node")
+	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "node", n.NodeName, "address", n.NodeIP.String())
+	return runParts(ctx, n.Log, []part{
+		{"store", n.watchStore},
+		{"API server", n.api.Run},
+		{"image service", n.serveImages},
+		{"controllers", mgr.Start},
+		{"containers", n.runtime.Run},
+		{"service proxy", proxy.Run},
+		{"agent", agent.Run},
+		{"readiness", func(ctx context.Context) error { return n.becomeReady(ctx, mgr) }},
+	})
+}
+
+// watchStore ends with the reason when the store can take no more writes.
+func (n *node) watchStore(ctx context.Context) error {
+	select {
+	case err := <-n.store.Failed():
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// controllers makes the manager with all controllers and the scheduler. Its
+// cache is the one that all parts of this process read.
+func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
+	patience := stopPatience
+	mgr, err := ctrl.NewManager(n.api.ClientConfig(), ctrl.Options{
+		Scheme:                  scheme.Scheme,
+		Metrics:                 server.Options{BindAddress: "0"},
+		HealthProbeBindAddress:  "0",
+		GracefulShutdownTimeout: &patience,
+		Cache:                   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the controllers' manager: %w", err)
+	}
+	for _, c := range []struct {
+		component string
+		setup     func(manager.Manager, record.EventRecorder) error
+	}{
+		{"deployment-controller", deployment.Setup},
+		{"replicaset-controller", replicaset.Setup},
+		{"default-scheduler", scheduler.Setup},
+		{"endpoint-slice-controller", endpointslice.Setup},
+		{"garbage-collector-controller", garbage.Setup},
+		{"service-controller", service.Setup},
+		{"node-controller", nodecontroller.Setup},
+		{"endpoint-controller", func(m manager.Manager, _ record.EventRecorder) error { return endpoints.Setup(m) }},
+		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
+		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},
+		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
+			return serviceaccount.Setup(m, n.authority.PEM())
+		}},
+	} {
+		recorder, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, c.component, "")
+		if err != nil {
+			return nil, fmt.Errorf("event recorder of %s: %w", c.component, err)
+		}
+		if err := c.setup(mgr, recorder); err != nil {
+			return nil, fmt.Errorf("set up %s: %w", c.component, err)
+		}
+	}
+	return mgr, nil
+}
+
+func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, error) {
+	recorder, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, "kubelet", n.NodeName)
+	if err != nil {
+		return nil, fmt.Errorf("event recorder of the agent: %w", err)
+	}
+	pair, err := n.authority.Serving("agent", n.NodeName, n.NodeIP.String())
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := pair.TLS()
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", n.agentAddress())
+	if err != nil {
+		return nil, fmt.Errorf("the agent's address %s: %w (give another --agent-port)", n.agentAddress(), err)
+	}
+	return agent.New(agent.Config{
+		NodeName: n.NodeName,
+		NodeIP:   n.NodeIP,
+		PodCIDR:  n.nodeRange(),
+		DataDir:  n.DataDir,
+		Client:   mgr.GetClient(),
+		Cache:    mgr.GetCache(),
+		Recorder: recorder,
+		Runtime:  n.runtime,
+		Images:   n.images,
+		Network:  n.network,
+		Listener: listener,
+		TLS: &tls.Config{
+			Certificates: []tls.Certificate{certificate},
+			ClientCAs:    n.authority.Pool(),
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+			MinVersion:   tls.VersionTLS12,
+		},
+		Log: n.Log,
+	})
+}
+
+func (n *node) proxy(mgr ctrl.Manager) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Config{
+		NodeName:     n.NodeName,
+		PodRange:     n.PodRange,
+		ServiceRange: n.ServiceRange,
+		Bridge:       bridge,
+		Client:       mgr.GetClient(),
+		Cache:        mgr.GetCache(),
+		Log:          n.Log,
+	})
+}
+
+// serveImages answers `windlass image` on a socket in the data directory.
+func (n *node) serveImages(ctx context.Context) error {
+	path := filepath.Join(n.DataDir, "agent.sock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	listener, err := listenUnix(path)
+	if err != nil {
+		return err
+	}
+	images := &http.Server{Handler: n.images.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = images.Close() })
+	if err := images.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// listenUnix listens at a path that may be longer than a socket's address: the
+// directory is reached through this process's file descriptor.
+func listenUnix(path string) (net.Listener, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))})
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", path, err)
+	}
+	listener.SetUnlinkOnClose(false)
+	return listener, os.Chmod(path, 0o600)
+}
+
+// becomeReady says when the parts have begun: the caches are filled, and the
+// node is Ready in the API.
+func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager) error {
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		return ctx.Err()
+	}
+	n.progress.reached("controllers")
+	for !n.nodeReady(ctx, mgr) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	n.progress.reached("node")
+	n.Log.Info("ready", "after", time.Since(n.began).Round(time.Millisecond).String(), "kubeconfig", filepath.Join(n.DataDir, "kubeconfig"))
+	<-ctx.Done()
+	return nil
+}
+
+func (n *node) nodeReady(ctx context.Context, mgr ctrl.Manager) bool {
+	var object corev1.Node
+	if err := mgr.GetCache().Get(ctx, types.NamespacedName{Name: n.NodeName}, &object); err != nil {
+		return false
+	}
+	for _, condition := range object.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

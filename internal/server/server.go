@@ -1,0 +1,216 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"windlass.dev/windlass/internal/apiserver"
+	"windlass.dev/windlass/internal/image"
+	"windlass.dev/windlass/internal/network"
+	"windlass.dev/windlass/internal/oci"
+	"windlass.dev/windlass/internal/pki"
+	"windlass.dev/windlass/internal/store"
+)
+
+// Run runs a server until ctx ends or a part fails. Containers stay when it
+// returns; a later Run on the same directory takes them over.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	held, err := lockDataDir(o.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	leanMemory()
+	n, err := newNode(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	return n.run(ctx)
+}
+
+// leanMemory trades a little CPU for a heap that stays small while objects
+// churn. GOGC in the environment overrides it.
+func leanMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+}
+
+// node is everything that one server consists of.
+type node struct {
+	Options
+	began     time.Time
+	listener  net.Listener
+	store     *store.Store
+	authority *pki.Authority
+	api       *apiserver.Server
+	runtime   *oci.Runtime
+	images    *image.Store
+	network   *network.Network
+	progress  progress
+}
+
+// newNode makes the parts, from the ground up. What needs closing when a later
+// one fails is closed.
+func newNode(ctx context.Context, o Options) (n *node, err error) {
+	n = &node{Options: o, began: time.Now()}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.listener, err = listen(o.Listen); err != nil {
+		return n, err
+	}
+	if err = n.makeNetwork(ctx); err != nil {
+		return n, err
+	}
+	if n.authority, err = pki.Open(filepath.Join(o.DataDir, "pki")); err != nil {
+		return n, err
+	}
+	if n.store, err = store.Open(ctx, store.Config{Dir: filepath.Join(o.DataDir, "etcd"), Log: o.Log}); err != nil {
+		return n, err
+	}
+	n.api, err = apiserver.New(ctx, apiserver.Config{
+		Store:            n.store,
+		Authority:        n.authority,
+		Listener:         n.listener,
+		AdvertiseAddress: n.advertised(),
+		ServiceRange:     o.ServiceRange,
+		Ready:            n.progress.ready,
+	})
+	if err != nil {
+		return n, err
+	}
+	return n, n.writeKubeconfig()
+}
+
+// makeNetwork makes the node's runtime, images and network, and finds the
+// node's address.
+func (n *node) makeNetwork(ctx context.Context) (err error) {
+	if n.runtime, err = oci.New(oci.Config{DataDir: n.DataDir, RuntimePath: n.Runtime, Log: n.Log}); err != nil {
+		return err
+	}
+	if n.images, err = image.New(image.Config{DataDir: n.DataDir, Log: n.Log}); err != nil {
+		return err
+	}
+	n.network, err = network.New(network.Config{
+		DataDir:       n.DataDir,
+		Bridge:        bridge,
+		PodRange:      n.nodeRange(),
+		ServiceRange:  n.ServiceRange,
+		ContainerPids: n.containerPids,
+		Log:           n.Log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.network.EnsureHost(ctx); err != nil {
+		return err
+	}
+	if !n.NodeIP.IsValid() {
+		n.NodeIP, err = nodeAddress(n.gateway(), bridge)
+	}
+	return err
+}
+
+// containerPids returns the processes of a pod's running containers.
+func (n *node) containerPids(podUID string) []int {
+	list, err := n.runtime.List(context.Background())
+	if err != nil {
+		n.Log.Warn("containers not listed", "error", err)
+		return nil
+	}
+	var pids []int
+	for _, c := range list {
+		if c.PodUID == podUID && c.Pid != 0 {
+			pids = append(pids, c.Pid)
+		}
+	}
+	return pids
+}
+
+// close lets go of what newNode opened, in reverse.
+func (n *node) close() {
+	if n.images != nil {
+		if err := n.images.Close(); err != nil {
+			n.Log.Warn("image store not closed", "error", err)
+		}
+	}
+	if n.store != nil {
+		n.store.Close()
+	}
+	if n.listener != nil {
+		_ = n.listener.Close() // the API server has closed it when it ran
+	}
+}
+
+// listen opens the address of the API.
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("the API's address %s is in use by another process: end that one, or give another --listen", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w", address, err)
+	}
+	return listener, nil
+}
+
+// advertised is the address at which pods reach the API.
+func (n *node) advertised() netip.Addr {
+	if ip := n.listenIP(); ip.IsValid() && !ip.IsUnspecified() {
+		return ip
+	}
+	return n.NodeIP
+}
+
+func (n *node) listenIP() netip.Addr {
+	address, ok := n.listener.Addr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return address.AddrPort().Addr().Unmap()
+}
+
+// writeKubeconfig writes the admin's kubeconfig, for use on this machine.
+func (n *node) writeKubeconfig() error {
+	host := "127.0.0.1"
+	if ip := n.listenIP(); ip.IsValid() && !ip.IsUnspecified() {
+		host = ip.String()
+	}
+	_, port, err := net.SplitHostPort(n.listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("the API's address: %w", err)
+	}
+	admin, err := n.authority.Client("admin", pki.UserAdmin, pki.GroupMasters)
+	if err != nil {
+		return err
+	}
+	return n.authority.WriteKubeconfig(filepath.Join(n.DataDir, "kubeconfig"), "https://"+net.JoinHostPort(host, port), pki.UserAdmin, admin)
+}
+
+// agentAddress is where the agent serves.
+func (n *node) agentAddress() string {
+	return net.JoinHostPort(n.NodeIP.String(), strconv.Itoa(n.AgentPort))
+}
