@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Observed is what is on this node for one pod, beside the pod as the API has it.
+type Observed struct {
+	Node NodeAddress
+
+	// Gone: the API no longer has the pod. Nothing of it may stay.
+	Gone bool
+
+	// DeletionSeen is when the agent first saw the pod's present
+	// deletionTimestamp, which the API keeps to whole seconds only.
+	DeletionSeen time.Time
+
+	Containers []Container     // records of the last attempts, those removed included
+	Removed    map[string]bool // IDs of the containers that the runtime no longer has
+
+	Network      *PodNetwork
+	NetworkStale bool // known from disk only: set it up again before the first start
+	Volumes      bool // prepared since the agent started
+
+	Images map[string]FoundImage   // by container name
+	Probes map[ProbeKey]ProbeState // of containers that run
+	Looks  []Look                  // the last two, oldest first
+	Stops  map[string]StopProgress // by container ID
+	Routes Routes                  // who may send the pod traffic; read while it ends or restarts
+
+	Failures map[string]Failure // by Act.Key
+	InFlight map[string]bool    // by Act.Key
+
+	CleanedUp bool // the pod's directory and logs are gone
+	Deleted   bool // the API has accepted the final deletion
+
+	Memory Memory // what the last Decision said to remember
+}
+
+// NodeAddress is who this node is.
+type NodeAddress struct {
+	Name string
+	IP   netip.Addr
+}
+
+// FoundImage is the image for one attempt of one container.
+type FoundImage struct {
+	Attempt int
+	Image   *Image
+}
+
+// Look is one look at the sockets in a pod's network namespace.
+type Look struct {
+	At      time.Time // when it began
+	Sockets []Socket
+}
+
+// StopProgress is how far the stopping of a container has come.
+type StopProgress struct {
+	PreStopDone bool
+	SignalledAt time.Time // the stop signal
+	KilledAt    time.Time // SIGKILL, the last time
+}
+
+// Memory is what Step has found out and needs the next time. An agent that
+// starts anew begins with what the pod's status tells (see Recall).
+type Memory struct {
+	Listening map[string]bool   // container IDs whose declared ports have all listened
+	Told      map[string]string // container name to the back-off that an Event has told
+	Drain     Drain
+}
+
+// Recall makes the first Observed of a pod from what an agent that has just
+// started finds: the runtime's records, the network's, and the pod's status.
+// What the status says of a container that still runs is believed until a probe
+// says otherwise, so a restart of the agent does not take a pod out of service.
+func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observed {
+	seen := Observed{
+		Containers: slices.Clone(containers),
+		Removed:    map[string]bool{},
+		Network:    network,
+		Images:     map[string]FoundImage{},
+		Probes:     map[ProbeKey]ProbeState{},
+		Stops:      map[string]StopProgress{},
+		Failures:   map[string]Failure{},
+		InFlight:   map[string]bool{},
+		Memory:     Memory{Listening: map[string]bool{}, Told: map[string]string{}},
+	}
+	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
+	for _, status := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
+		id, ok := containerID(status.ContainerID)
+		if !ok || status.State.Running == nil {
+			continue
+		}
+		if status.Started != nil && *status.Started {
+			seen.Probes[ProbeKey{id, StartupProbe}] = ProbeState{OK: true, Ever: true}
+		}
+		if status.Ready {
+			seen.Probes[ProbeKey{id, ReadinessProbe}] = ProbeState{OK: true, Ever: true}
+			seen.Memory.Listening[id] = true
+		}
+	}
+	return seen
+}
+
+// Record takes in what the runtime says of a container. A container that has
+// been seen to end does not come back to life by an older report.
+func (seen *Observed) Record(c Container) {
+	i := slices.IndexFunc(seen.Containers, func(known Container) bool { return known.ID == c.ID })
+	switch {
+	case i < 0:
+		seen.Containers = append(seen.Containers, c)
+	case seen.Containers[i].Phase == ContainerRunning:
+		seen.Containers[i] = c
+	}
+}
+
+// ContainerID is the ID of one attempt at a container of a pod. It follows from
+// what it names, so that an attempt cannot be started twice under two IDs.
+func ContainerID(podUID, container string, attempt int) string {
+	sum := sha256.Sum256([]byte(podUID + "/" + container + "/" + strconv.Itoa(attempt)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// runtimeScheme is what container IDs begin with in a pod's status.
+const runtimeScheme = "windlass://"
+
+func containerID(fromStatus string) (string, bool) {
+	if len(fromStatus) <= len(runtimeScheme) || fromStatus[:len(runtimeScheme)] != runtimeScheme {
+		return "", false
+	}
+	return fromStatus[len(runtimeScheme):], true
+}

@@ -1,0 +1,230 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// ProbeKind is which of a container's probes.
+type ProbeKind string
+
+// The probes of a container.
+const (
+	StartupProbe   ProbeKind = "Startup"
+	ReadinessProbe ProbeKind = "Readiness"
+	LivenessProbe  ProbeKind = "Liveness"
+)
+
+// ProbeKey is one probe of one attempt of a container.
+type ProbeKey struct {
+	ID   string
+	Kind ProbeKind
+}
+
+// ProbeState is what a probe has told so far.
+type ProbeState struct {
+	OK        bool // the verdict after thresholds; of a liveness probe, false until Failed counts for nothing
+	Ever      bool // it has succeeded at least once
+	Failed    bool // failureThreshold was reached and no success since
+	FailedAt  time.Time
+	Successes int       // in a row
+	Failures  int       // in a row, at most one counted in each period
+	CountedAt time.Time // of the last failure that was counted
+	At        time.Time // the end of the last probe
+	Took      time.Duration
+	Message   string
+}
+
+// The cadence before the first success. Both grow with the time that the
+// container has not been ready already, so that a pod which never gets ready
+// does not cost much: a look is late by 1 % of that time, a probe by 5 %.
+const (
+	lookEvery  = 10 * time.Millisecond
+	probeEvery = 50 * time.Millisecond
+)
+
+func (s ProbeState) dueAt(kind ProbeKind, probe *corev1.Probe, started, now time.Time) time.Time {
+	first := started.Add(time.Duration(probe.InitialDelaySeconds) * time.Second)
+	period := probePeriod(probe)
+	switch {
+	case s.At.IsZero() && s.Ever: // recalled from the pod's status
+		return now
+	case s.At.IsZero():
+		return first
+	case kind == LivenessProbe || s.Ever:
+		return s.At.Add(period)
+	}
+	return s.At.Add(min(period, max(probeEvery, 4*s.Took, s.At.Sub(first)/20)))
+}
+
+func probePeriod(probe *corev1.Probe) time.Duration {
+	return time.Duration(max(probe.PeriodSeconds, 1)) * time.Second
+}
+
+// Next returns the state after a probe that ended at a time with a result, and
+// whether the result counts as a failure to tell of. Before the first success
+// probes come more often than their period, but failures are counted once in
+// each period: thresholds keep the meaning that their documentation gives them.
+func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, at time.Time, took time.Duration) (next ProbeState, tell bool) {
+	s.At, s.Took, s.Message = at, took, message
+	if ok {
+		s.Ever, s.Failures, s.CountedAt = true, 0, time.Time{}
+		s.Successes++
+		if s.Successes >= int(max(probe.SuccessThreshold, 1)) {
+			s.OK, s.Failed = true, false
+		}
+		return s, false
+	}
+	s.Successes = 0
+	const jitter = 10 * time.Millisecond
+	if !s.CountedAt.IsZero() && at.Sub(s.CountedAt)+jitter < probePeriod(probe) {
+		return s, false
+	}
+	s.CountedAt = at
+	s.Failures++
+	threshold := int(probe.FailureThreshold)
+	if threshold < 1 {
+		threshold = 3
+	}
+	if s.Failures >= threshold && !s.Failed {
+		s.OK, s.Failed, s.FailedAt = false, true, at
+	}
+	return s, true
+}
+
+// probeOf returns the probe of a kind, nil if the container has none.
+func probeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
+	switch kind {
+	case StartupProbe:
+		return c.StartupProbe
+	case ReadinessProbe:
+		return c.ReadinessProbe
+	default:
+		return c.LivenessProbe
+	}
+}
+
+// observe plans the probes and looks that the running containers need.
+func (l *life) observe() {
+	for _, u := range l.all() {
+		if !u.running() || u.kind == initUnit || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
+			continue
+		}
+		if !l.started(u) {
+			if !l.ending() {
+				l.probe(u, StartupProbe)
+			}
+			continue
+		}
+		if u.spec.ReadinessProbe != nil {
+			l.probe(u, ReadinessProbe)
+		} else if !l.listening(u) {
+			l.lookForPorts(u)
+		}
+		if u.spec.LivenessProbe != nil && !l.ending() && !l.condemned(u) {
+			l.probe(u, LivenessProbe)
+		}
+	}
+}
+
+func (l *life) probe(u *unit, kind ProbeKind) {
+	state := l.seen.Probes[ProbeKey{u.current.ID, kind}]
+	due := state.dueAt(kind, probeOf(u.spec, kind), u.current.StartedAt, l.now)
+	if l.now.Before(due) {
+		l.wake(due)
+		return
+	}
+	l.do(Act{Kind: ActProbe, Container: u.spec.Name, ID: u.current.ID, Probe: kind})
+}
+
+// started: the container's startup probe, if any, has succeeded.
+func (l *life) started(u *unit) bool {
+	return u.running() && (u.spec.StartupProbe == nil || l.seen.Probes[ProbeKey{u.current.ID, StartupProbe}].OK)
+}
+
+// ready: the container may get traffic.
+func (l *life) ready(u *unit) bool {
+	switch {
+	case !l.started(u) || l.condemned(u):
+		return false
+	case u.spec.ReadinessProbe != nil:
+		return l.seen.Probes[ProbeKey{u.current.ID, ReadinessProbe}].OK
+	default:
+		return l.listening(u)
+	}
+}
+
+// condemned: the container is to be stopped and, as its policy says, started
+// again, because its liveness or startup probe has failed.
+func (l *life) condemned(u *unit) bool {
+	_, ok := l.condemnation(u)
+	return ok
+}
+
+func (l *life) condemnation(u *unit) (ProbeState, bool) {
+	if !u.running() {
+		return ProbeState{}, false
+	}
+	for _, kind := range []ProbeKind{StartupProbe, LivenessProbe} {
+		if state := l.seen.Probes[ProbeKey{u.current.ID, kind}]; probeOf(u.spec, kind) != nil && state.Failed {
+			return state, true
+		}
+	}
+	return ProbeState{}, false
+}
+
+// listening: every TCP port that the container declares has a listener. Once
+// seen it stays true for this attempt. In the node's own network namespace ports
+// say nothing of who listens, so there the question is not asked.
+func (l *life) listening(u *unit) bool {
+	if l.d.Memory.Listening[u.current.ID] || l.pod.Spec.HostNetwork || len(tcpPorts(u.spec)) == 0 {
+		return true
+	}
+	if len(l.seen.Looks) == 0 || l.seen.Network == nil {
+		return false
+	}
+	look := l.seen.Looks[len(l.seen.Looks)-1]
+	if look.At.Before(u.current.StartedAt) {
+		return false
+	}
+	for _, port := range tcpPorts(u.spec) {
+		if !listens(look.Sockets, l.seen.Network.IP, port) {
+			return false
+		}
+	}
+	l.d.Memory.Listening[u.current.ID] = true
+	return true
+}
+
+func (l *life) lookForPorts(u *unit) {
+	if len(l.seen.Looks) > 0 {
+		last := l.seen.Looks[len(l.seen.Looks)-1].At
+		if due := last.Add(max(lookEvery, last.Sub(u.current.StartedAt)/100)); l.now.Before(due) {
+			l.wake(due)
+			return
+		}
+	}
+	l.do(Act{Kind: ActLook, Why: fmt.Sprintf("whether %s listens", u.spec.Name)})
+}
+
+func listens(sockets []Socket, ip netip.Addr, port uint16) bool {
+	for _, s := range sockets {
+		if s.State == SocketListen && s.LocalPort == port && (s.LocalAddr.Unmap().IsUnspecified() || s.LocalAddr.Unmap() == ip.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+func tcpPorts(c *corev1.Container) []uint16 {
+	var ports []uint16
+	for _, p := range c.Ports {
+		if p.Protocol == corev1.ProtocolTCP || p.Protocol == "" {
+			ports = append(ports, uint16(p.ContainerPort))
+		}
+	}
+	return ports
+}

@@ -1,0 +1,341 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kubectl/pkg/util/qos"
+)
+
+// status is what the API should say of the pod. Fields and conditions that
+// others write are kept.
+func (l *life) status() corev1.PodStatus {
+	status := *l.pod.Status.DeepCopy()
+	status.ObservedGeneration = l.pod.Generation
+	status.Phase = l.phase()
+	status.QOSClass = qos.GetPodQOS(l.pod)
+	if status.StartTime == nil {
+		status.StartTime = stamp(l.now)
+	}
+	status.HostIP, status.HostIPs = "", nil
+	if ip := l.seen.Node.IP; ip.IsValid() {
+		status.HostIP, status.HostIPs = ip.String(), []corev1.HostIP{{IP: ip.String()}}
+	}
+	switch {
+	case l.pod.Spec.HostNetwork:
+		status.PodIP = status.HostIP
+	case l.seen.Network != nil && !l.seen.NetworkStale:
+		status.PodIP = l.seen.Network.IP.String()
+	}
+	if status.PodIP != "" {
+		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
+	}
+	status.InitContainerStatuses = l.containerStatuses(l.inits)
+	status.ContainerStatuses = l.containerStatuses(l.mains)
+	l.conditions(&status)
+	return status
+}
+
+// phase follows the documented meaning of each phase; a phase that ends a pod's
+// life is kept.
+func (l *life) phase() corev1.PodPhase {
+	switch l.pod.Status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed:
+		return l.pod.Status.Phase
+	}
+	running := len(l.running()) > 0
+	if !l.mainsBegun() {
+		for _, u := range l.inits {
+			if u.kind == initUnit && u.exited() && !u.completed() && !u.restarts() && !running {
+				return corev1.PodFailed
+			}
+		}
+		return corev1.PodPending
+	}
+	failed, waiting := false, false
+	for _, u := range l.mains {
+		switch {
+		case u.current == nil:
+			waiting = true
+		case u.restarts() && !l.ending(), u.running():
+			running = true
+		case !u.completed():
+			failed = true
+		}
+	}
+	switch {
+	case waiting && !l.ending():
+		return corev1.PodPending
+	case running:
+		return corev1.PodRunning
+	case failed:
+		return corev1.PodFailed
+	case waiting:
+		return corev1.PodPending
+	default:
+		return corev1.PodSucceeded
+	}
+}
+
+func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
+	var statuses []corev1.ContainerStatus
+	for _, u := range units {
+		started, ready := l.started(u), l.ready(u)
+		if u.kind == initUnit {
+			started, ready = false, u.completed()
+		}
+		status := corev1.ContainerStatus{
+			Name:                 u.spec.Name,
+			State:                l.state(u),
+			LastTerminationState: l.lastState(u),
+			Ready:                ready,
+			Started:              &started,
+			Image:                u.spec.Image,
+		}
+		if c := u.current; c != nil {
+			status.RestartCount = int32(c.Attempt)
+			status.ImageID = c.ImageID
+			if c.Image != "" {
+				status.Image = c.Image
+			}
+			if c.ID != "" {
+				status.ContainerID = runtimeScheme + c.ID
+			}
+		}
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
+// state is a container's present state. A container that ended and will be
+// started again is waiting if something holds it up, else still terminated.
+func (l *life) state(u *unit) corev1.ContainerState {
+	if u.running() {
+		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *stamp(u.current.StartedAt)}}
+	}
+	if waiting := l.waiting(u); waiting != nil {
+		return corev1.ContainerState{Waiting: waiting}
+	}
+	return corev1.ContainerState{Terminated: terminated(u.current, u.reason, u.message)}
+}
+
+// lastState is how the attempt before the present one ended.
+func (l *life) lastState(u *unit) corev1.ContainerState {
+	last, reason, message := u.previous, "", ""
+	if u.exited() && l.waiting(u) != nil {
+		last, reason, message = u.current, u.reason, u.message
+	}
+	if last == nil || last.Phase != ContainerExited {
+		return corev1.ContainerState{}
+	}
+	return corev1.ContainerState{Terminated: terminated(last, reason, message)}
+}
+
+func terminated(c *Container, reason, message string) *corev1.ContainerStateTerminated {
+	ended := &corev1.ContainerStateTerminated{
+		ExitCode: int32(c.ExitCode), Reason: reason, Message: message,
+		StartedAt: *stamp(c.StartedAt), FinishedAt: *stamp(c.FinishedAt),
+	}
+	if c.ID != "" {
+		ended.ContainerID = runtimeScheme + c.ID
+	}
+	switch {
+	case reason != "":
+	case c.OOMKilled:
+		ended.Reason = ReasonOOMKilled
+	case c.ExitCode == 0:
+		ended.Reason = ReasonCompleted
+	default:
+		ended.Reason = ReasonError
+	}
+	return ended
+}
+
+// waiting says why a container does not run although it has not ended for good;
+// nil if it runs, has ended for good, or is about to be started again at once.
+func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
+	if u.running() || u.exited() && (!u.restarts() || l.ending() || l.seen.Gone) {
+		return nil
+	}
+	if u.exited() {
+		if at := u.restartAt(); l.now.Before(at) {
+			return &corev1.ContainerStateWaiting{Reason: ReasonCrashLoopBackOff, Message: fmt.Sprintf(
+				"back-off %s restarting failed container=%s pod=%s", restartDelay(u.current, u.previous), u.spec.Name, l.podTitle())}
+		}
+	}
+	if failure, ok := l.failure(ActEnsureImage, u.spec.Name); ok {
+		return l.imageWaiting(u, failure)
+	}
+	if failure, ok := l.failure(ActStart, u.spec.Name); ok {
+		return &corev1.ContainerStateWaiting{Reason: failure.Reason, Message: failure.Message}
+	}
+	if u.exited() {
+		return nil
+	}
+	if u.kind != mainUnit || !l.initialized() {
+		return &corev1.ContainerStateWaiting{Reason: ReasonPodInitializing}
+	}
+	return &corev1.ContainerStateWaiting{Reason: ReasonContainerCreating}
+}
+
+func (l *life) imageWaiting(u *unit, failure Failure) *corev1.ContainerStateWaiting {
+	shown := failure.At.Add(imagePullShown)
+	switch {
+	case failure.Reason == ReasonInvalidImageName || failure.Reason == ReasonImageNeverPull || failure.Reason == ReasonImageInspect:
+	case l.now.Before(shown) && failure.Count == 1:
+		l.wake(shown)
+	default:
+		return &corev1.ContainerStateWaiting{Reason: ReasonImagePullBackOff,
+			Message: fmt.Sprintf("Back-off pulling image %q: %s: %s", u.spec.Image, failure.Reason, failure.Message)}
+	}
+	return &corev1.ContainerStateWaiting{Reason: failure.Reason, Message: failure.Message}
+}
+
+// initialized: every init container has done its part.
+func (l *life) initialized() bool {
+	if l.mainsBegun() {
+		return true
+	}
+	return len(l.uninitialized()) == 0
+}
+
+func (l *life) uninitialized() []string {
+	var names []string
+	for _, u := range l.inits {
+		if u.kind == initUnit && !u.completed() || u.kind == sidecarUnit && !l.started(u) {
+			names = append(names, u.spec.Name)
+		}
+	}
+	return names
+}
+
+// conditions sets the conditions that the agent owns.
+func (l *life) conditions(status *corev1.PodStatus) {
+	done := status.Phase == corev1.PodSucceeded
+	over := done || status.Phase == corev1.PodFailed
+
+	network := corev1.PodCondition{Type: corev1.PodReadyToStartContainers}
+	network.Status = truth(!over && (l.pod.Spec.HostNetwork || l.seen.Network != nil && !l.seen.NetworkStale))
+	l.condition(status, network)
+
+	initialized := corev1.PodCondition{Type: corev1.PodInitialized, Status: truth(l.initialized())}
+	switch {
+	case done:
+		initialized.Status, initialized.Reason = corev1.ConditionTrue, "PodCompleted"
+	case initialized.Status == corev1.ConditionFalse:
+		initialized.Reason = "ContainersNotInitialized"
+		initialized.Message = fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(l.uninitialized(), " "))
+	}
+	l.condition(status, initialized)
+
+	containers := corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}
+	if unready := l.unready(); over || len(unready) > 0 {
+		containers.Status, containers.Reason = corev1.ConditionFalse, "ContainersNotReady"
+		containers.Message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
+	}
+	if over {
+		containers.Reason, containers.Message = map[bool]string{true: "PodCompleted", false: "PodFailed"}[done], ""
+	}
+	l.condition(status, containers)
+
+	ready := containers
+	ready.Type = corev1.PodReady
+	if missing := l.missingGates(); ready.Status == corev1.ConditionTrue && missing != "" {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", missing
+	}
+	l.condition(status, ready)
+}
+
+// unready names the containers that keep the pod from being ready.
+func (l *life) unready() []string {
+	var names []string
+	for _, u := range l.all() {
+		if u.kind != initUnit && !l.ready(u) {
+			names = append(names, u.spec.Name)
+		}
+	}
+	return names
+}
+
+func (l *life) missingGates() string {
+	var missing []string
+	for _, gate := range l.pod.Spec.ReadinessGates {
+		i := slices.IndexFunc(l.pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == gate.ConditionType })
+		switch {
+		case i < 0:
+			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", gate.ConditionType))
+		case l.pod.Status.Conditions[i].Status != corev1.ConditionTrue:
+			missing = append(missing, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %v", gate.ConditionType, l.pod.Status.Conditions[i].Status))
+		}
+	}
+	return strings.Join(missing, ", ")
+}
+
+// condition puts a condition into status; its transition time changes only with
+// its status.
+func (l *life) condition(status *corev1.PodStatus, c corev1.PodCondition) {
+	c.ObservedGeneration = l.pod.Generation
+	c.LastTransitionTime = *stamp(l.now)
+	for i := range status.Conditions {
+		if old := &status.Conditions[i]; old.Type == c.Type {
+			if old.Status == c.Status {
+				c.LastTransitionTime = old.LastTransitionTime
+			}
+			c.LastProbeTime = old.LastProbeTime
+			*old = c
+			return
+		}
+	}
+	status.Conditions = append(status.Conditions, c)
+}
+
+func truth(yes bool) corev1.ConditionStatus {
+	if yes {
+		return corev1.ConditionTrue
+	}
+	return corev1.ConditionFalse
+}
+
+// stamp is a time as the API keeps it.
+func stamp(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return &metav1.Time{}
+	}
+	return &metav1.Time{Time: t.Truncate(time.Second)}
+}
+
+// urgent: the change from one status to another is worth a write of its own at
+// once. Others wait a little, for the start of a container to be told in one.
+func urgent(from, to *corev1.PodStatus) bool {
+	if from.Phase != to.Phase && to.Phase != corev1.PodRunning && to.Phase != corev1.PodPending {
+		return true
+	}
+	if readiness(from) != readiness(to) {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(to.ContainerStatuses, to.InitContainerStatuses), func(now corev1.ContainerStatus) bool {
+		var before corev1.ContainerStatus
+		for _, s := range slices.Concat(from.ContainerStatuses, from.InitContainerStatuses) {
+			if s.Name == now.Name {
+				before = s
+			}
+		}
+		if w := now.State.Waiting; w != nil && w.Reason != ReasonContainerCreating && w.Reason != ReasonPodInitializing {
+			return before.State.Waiting == nil || before.State.Waiting.Reason != w.Reason
+		}
+		return before.Ready != now.Ready || now.State.Terminated != nil && before.State.Terminated == nil
+	})
+}
+
+func readiness(status *corev1.PodStatus) corev1.ConditionStatus {
+	for _, c := range status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status
+		}
+	}
+	return corev1.ConditionFalse
+}

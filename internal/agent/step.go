@@ -1,0 +1,337 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Decision is what Step has decided.
+type Decision struct {
+	Acts   []Act            // to begin now; those in flight are not repeated
+	Events []Event          // to tell
+	Status corev1.PodStatus // what the API should say
+	Memory Memory           // to be in the next Observed
+	WakeAt time.Time        // when to decide again if nothing happens before; zero is never
+	Why    string           // what the pod waits for, for people
+	Ending bool             // the pod is being stopped: nothing new needs to be fetched for it
+	Done   bool             // nothing of the pod is left
+}
+
+// Event is a Kubernetes Event about a pod or one of its containers.
+type Event struct {
+	Container string // "" for the pod
+	Type      string // Normal or Warning
+	Reason    string
+	Message   string
+}
+
+// Step decides what to do next for a pod. It is pure: what it knows is in its
+// arguments, and the same arguments give the same Decision. It is called again
+// whenever something has changed and at WakeAt.
+func Step(now time.Time, pod *corev1.Pod, seen Observed) Decision {
+	l := newLife(now, pod, seen)
+	switch {
+	case seen.Gone:
+		l.purge()
+	case l.ending():
+		l.terminate()
+	case l.finished():
+		l.release()
+	default:
+		l.advance()
+	}
+	l.tellBackOffs()
+	return l.decide()
+}
+
+// life is one Step's view of a pod.
+type life struct {
+	now   time.Time
+	pod   *corev1.Pod
+	seen  Observed
+	inits []*unit
+	mains []*unit
+	d     Decision
+}
+
+func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
+	l := &life{now: now, pod: pod, seen: seen}
+	l.inits, l.mains = l.units()
+	l.d.Memory = seen.Memory
+	l.d.Memory.Listening = maps.Clone(seen.Memory.Listening)
+	l.d.Memory.Told = maps.Clone(seen.Memory.Told)
+	if l.d.Memory.Listening == nil {
+		l.d.Memory.Listening = map[string]bool{}
+	}
+	if l.d.Memory.Told == nil {
+		l.d.Memory.Told = map[string]string{}
+	}
+	return l
+}
+
+func (l *life) decide() Decision {
+	l.d.Status = l.status()
+	slices.SortStableFunc(l.d.Acts, func(a, b Act) int { return cmp.Compare(a.Key(), b.Key()) })
+	return l.d
+}
+
+func (l *life) all() []*unit { return append(slices.Clone(l.inits), l.mains...) }
+
+// ending: the pod has been deleted and lives out its grace period.
+func (l *life) ending() bool { return l.pod.DeletionTimestamp != nil }
+
+// finished: no container of the pod will run again.
+func (l *life) finished() bool {
+	switch l.pod.Status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed:
+		return true
+	}
+	switch l.phase() {
+	case corev1.PodSucceeded, corev1.PodFailed:
+		return true
+	}
+	return false
+}
+
+// do plans an act, unless it is in flight or has failed and is not due again.
+func (l *life) do(act Act) {
+	key := act.Key()
+	if l.seen.InFlight[key] {
+		return
+	}
+	if failure, ok := l.seen.Failures[key]; ok {
+		if at := failure.RetryAt(act.Kind); l.now.Before(at) {
+			l.wake(at)
+			return
+		}
+	}
+	if !slices.ContainsFunc(l.d.Acts, func(other Act) bool { return other.Key() == key }) {
+		l.d.Acts = append(l.d.Acts, act)
+	}
+}
+
+func (l *life) wake(at time.Time) {
+	if l.d.WakeAt.IsZero() || at.Before(l.d.WakeAt) {
+		l.d.WakeAt = at
+	}
+}
+
+func (l *life) why(format string, args ...any) {
+	if why := fmt.Sprintf(format, args...); l.d.Why == "" {
+		l.d.Why = why
+	} else if !strings.Contains(l.d.Why, why) {
+		l.d.Why += "; " + why
+	}
+}
+
+func (l *life) tell(container, eventType, reason, format string, args ...any) {
+	l.d.Events = append(l.d.Events, Event{container, eventType, reason, fmt.Sprintf(format, args...)})
+}
+
+func (l *life) failure(kind ActKind, container string) (Failure, bool) {
+	failure, ok := l.seen.Failures[Act{Kind: kind, Container: container}.Key()]
+	return failure, ok
+}
+
+// advance brings the pod towards all its containers running.
+func (l *life) advance() {
+	l.restartCondemned()
+	l.endSidecars()
+	if wanted := l.wanted(); len(wanted) > 0 {
+		l.prepare()
+		for _, u := range wanted {
+			l.start(u)
+		}
+	}
+	l.observe()
+	l.forgetOldAttempts()
+}
+
+// wanted returns the containers that should be running and are not.
+func (l *life) wanted() []*unit {
+	var wanted []*unit
+	want := func(u *unit) {
+		if u.current == nil || u.restarts() {
+			wanted = append(wanted, u)
+		}
+	}
+	if l.mainsDone() {
+		return nil
+	}
+	begun := l.mainsBegun()
+	for _, u := range l.inits {
+		switch {
+		case u.kind == sidecarUnit:
+			want(u)
+			if !l.started(u) && !begun {
+				l.why("waiting for sidecar %s to start", u.spec.Name)
+				return wanted
+			}
+		case begun || u.completed():
+		default:
+			want(u)
+			l.why("waiting for init container %s", u.spec.Name)
+			return wanted
+		}
+	}
+	for _, u := range l.mains {
+		want(u)
+	}
+	return wanted
+}
+
+// mainsBegun: a main container has been started once, so initialisation is over.
+func (l *life) mainsBegun() bool {
+	return slices.ContainsFunc(l.mains, func(u *unit) bool { return u.current != nil })
+}
+
+// mainsDone: every main container has ended for good.
+func (l *life) mainsDone() bool {
+	return !slices.ContainsFunc(l.mains, func(u *unit) bool { return !u.exited() || u.restarts() })
+}
+
+func (l *life) prepare() {
+	if !l.networkReady() {
+		l.do(Act{Kind: ActSetupNetwork, Why: "the pod has no network"})
+		l.why("waiting for the network")
+	}
+	if !l.seen.Volumes {
+		l.do(Act{Kind: ActPrepareVolumes, Why: "the pod's volumes are not there"})
+		l.why("waiting for volumes")
+	}
+}
+
+func (l *life) networkReady() bool {
+	return l.pod.Spec.HostNetwork || l.seen.Network != nil && !l.seen.NetworkStale
+}
+
+// start brings one container to its next attempt.
+func (l *life) start(u *unit) {
+	if u.current != nil {
+		if at := u.restartAt(); l.now.Before(at) {
+			l.wake(at)
+			l.why("container %s waits for its back-off", u.spec.Name)
+			return
+		}
+	}
+	attempt := u.nextAttempt()
+	if l.startFailedForGood(u) {
+		return
+	}
+	if !l.hasImage(u) {
+		l.do(Act{Kind: ActEnsureImage, Container: u.spec.Name, Attempt: attempt, Why: "image " + u.spec.Image})
+		l.why("waiting for image %s", u.spec.Image)
+		return
+	}
+	if l.networkReady() && l.seen.Volumes {
+		l.do(Act{
+			Kind: ActStart, Container: u.spec.Name, Attempt: attempt,
+			ID: ContainerID(string(l.pod.UID), u.spec.Name, attempt), Why: l.startReason(u),
+		})
+		l.why("starting %s", u.spec.Name)
+	}
+}
+
+func (l *life) startFailedForGood(u *unit) bool { return u.reason == ReasonStartError && !u.restarts() }
+
+func (l *life) startReason(u *unit) string {
+	if u.current == nil {
+		return "first start"
+	}
+	return fmt.Sprintf("it ended with exit code %d", u.current.ExitCode)
+}
+
+func (l *life) hasImage(u *unit) bool {
+	found, ok := l.seen.Images[u.spec.Name]
+	return ok && found.Image != nil && found.Attempt == u.nextAttempt()
+}
+
+// forgetOldAttempts removes all but the last two records of each container.
+func (l *life) forgetOldAttempts() {
+	for _, u := range l.all() {
+		for i := range l.seen.Containers {
+			c := &l.seen.Containers[i]
+			if c.Name == u.spec.Name && c != u.current && c != u.previous && !l.seen.Removed[c.ID] {
+				l.do(Act{Kind: ActRemove, Container: c.Name, ID: c.ID, Why: "two later attempts are on record"})
+			}
+		}
+	}
+}
+
+// release gives back what a pod that has finished does not need any more. Its
+// records and logs stay until it is deleted.
+func (l *life) release() {
+	if running := l.running(); len(running) > 0 {
+		l.endSidecars()
+		return
+	}
+	if l.seen.Network != nil && !l.lingering() && !l.starting() {
+		l.do(Act{Kind: ActTeardownNetwork, Why: "no container will run again"})
+	}
+}
+
+// tellBackOffs tells of a container that has come into back-off, once.
+func (l *life) tellBackOffs() {
+	for _, u := range l.all() {
+		name := u.spec.Name
+		waiting := l.state(u).Waiting
+		if waiting == nil || l.d.Memory.Told[name] == waiting.Reason {
+			continue
+		}
+		switch waiting.Reason {
+		case ReasonCrashLoopBackOff:
+			l.tell(name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", name, l.podTitle())
+		case ReasonImagePullBackOff:
+			l.tell(name, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", u.spec.Image)
+			l.tell(name, corev1.EventTypeWarning, "Failed", "Error: %s", waiting.Reason)
+		case ReasonContainerCreating, ReasonPodInitializing:
+			continue
+		}
+		l.d.Memory.Told[name] = waiting.Reason
+	}
+	for name := range l.d.Memory.Told {
+		if u := l.unit(name); u == nil || u.running() {
+			delete(l.d.Memory.Told, name)
+		}
+	}
+}
+
+func (l *life) unit(name string) *unit {
+	for _, u := range l.all() {
+		if u.spec.Name == name {
+			return u
+		}
+	}
+	return nil
+}
+
+func (l *life) running() []*unit {
+	var running []*unit
+	for _, u := range l.all() {
+		if u.running() {
+			running = append(running, u)
+		}
+	}
+	return running
+}
+
+// starting: an act is in flight that makes something which is not on record yet.
+func (l *life) starting() bool {
+	for key := range l.seen.InFlight {
+		switch kind, _, _ := strings.Cut(key, "/"); ActKind(kind) {
+		case ActStart, ActSetupNetwork, ActPrepareVolumes:
+			return true
+		}
+	}
+	return false
+}
+
+func (l *life) podTitle() string {
+	return fmt.Sprintf("%s_%s(%s)", l.pod.Name, l.pod.Namespace, l.pod.UID)
+}

@@ -1,0 +1,303 @@
+package agent
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	lingerLimit    = time.Second             // for peers to confirm the last bytes
+	preStopExtra   = 2 * time.Second         // for a container whose hook took the whole grace period
+	killAgain      = 5 * time.Second         // between SIGKILLs
+	restartDrain   = 5 * time.Second         // at most, before a container that failed its probe is stopped
+	imagePullShown = 2500 * time.Millisecond // how long ErrImagePull shows before ImagePullBackOff
+)
+
+// terminate drains a deleted pod, stops its containers and takes away what is
+// left, and only then lets the API forget it.
+func (l *life) terminate() {
+	l.d.Ending = true
+	if running := l.running(); len(running) > 0 {
+		if l.drained() {
+			l.stop(l.stopGroup(), l.deadline())
+		}
+		l.observe()
+		return
+	}
+	if l.starting() {
+		l.why("waiting for a start to end")
+		return
+	}
+	if l.dismantled() && !l.seen.Deleted {
+		l.do(Act{Kind: ActDeletePod, Why: "nothing of it is left on the node"})
+		l.why("waiting for the API to delete the pod")
+	}
+}
+
+// purge takes away at once what is left of a pod that the API does not have.
+func (l *life) purge() {
+	l.d.Ending = true
+	if l.starting() {
+		l.why("waiting for a start to end")
+		return
+	}
+	l.d.Done = l.takeAway("the pod is gone from the API")
+}
+
+// dismantled plans the removal of everything on the node and reports whether it
+// has been done.
+func (l *life) dismantled() bool {
+	return !l.lingering() && l.takeAway("the pod has ended")
+}
+
+func (l *life) takeAway(why string) bool {
+	left := false
+	for _, c := range l.seen.Containers {
+		if !l.seen.Removed[c.ID] {
+			left = true
+			l.do(Act{Kind: ActRemove, Container: c.Name, ID: c.ID, Why: why})
+		}
+	}
+	if left && l.seen.Gone { // first silence the processes, then take their network
+		return false
+	}
+	if l.seen.Network != nil {
+		left = true
+		l.do(Act{Kind: ActTeardownNetwork, Why: why})
+	}
+	if left {
+		l.why("taking away containers and network")
+		return false
+	}
+	if !l.seen.CleanedUp {
+		l.do(Act{Kind: ActCleanUp, Why: why})
+		return false
+	}
+	return true
+}
+
+// deadline is when the containers of a deleted pod are killed. The API counts
+// in whole seconds; the agent's own first look makes it exact where it can.
+func (l *life) deadline() time.Time {
+	began, grace := l.graceBegan(), l.grace()
+	return began.Add(grace)
+}
+
+func (l *life) grace() time.Duration {
+	if s := l.pod.DeletionGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return 30 * time.Second
+}
+
+// graceBegan is when the present grace period began, never before the instant
+// that the API has truncated.
+func (l *life) graceBegan() time.Time {
+	latest := l.pod.DeletionTimestamp.Add(time.Second - l.grace())
+	if seen := l.seen.DeletionSeen; !seen.IsZero() && seen.Before(latest) {
+		return seen
+	}
+	return latest
+}
+
+// drained takes the drain of a deleted pod one step on and reports whether its
+// containers may be stopped.
+func (l *life) drained() bool {
+	if drainOff(l.pod) || l.stopBegan() {
+		return true
+	}
+	began := l.graceBegan()
+	done := l.drainStep(drainTask{
+		began:    began,
+		deadline: began.Add(drainTimeout(l.pod, l.grace())),
+		routed:   l.pod.Status.PodIP != "",
+		sockets:  l.seen.Network != nil,
+	})
+	if done && l.d.Memory.Drain.Expired && !l.seen.Memory.Drain.Expired {
+		l.tell("", corev1.EventTypeWarning, "DrainTimeout", "Stopping although not drained after %s: %s",
+			drainTimeout(l.pod, l.grace()).Round(time.Millisecond), l.d.Memory.Drain.Why)
+	}
+	return done
+}
+
+func (l *life) drainStep(task drainTask) bool {
+	drain := l.seen.Memory.Drain
+	if drain.Restart != task.restart {
+		drain = Drain{Restart: task.restart}
+	}
+	next, look, wake := drain.step(l.now, task, l.seen.Routes, l.seen.Looks)
+	l.d.Memory.Drain = next
+	l.why("%s", next.Why)
+	if look {
+		l.do(Act{Kind: ActLook, Why: "whether connections are busy"})
+	}
+	if !wake.IsZero() {
+		l.wake(wake)
+	}
+	return !next.DoneAt.IsZero()
+}
+
+// stopBegan: some container has been told to stop or its hook has run, by this
+// agent; there is no way back to draining.
+func (l *life) stopBegan() bool {
+	for _, u := range l.running() {
+		if p, ok := l.seen.Stops[u.current.ID]; ok && (p.PreStopDone || !p.SignalledAt.IsZero()) && !l.condemned(u) {
+			return true
+		}
+	}
+	return false
+}
+
+// stopGroup returns the containers to stop now: first the main and plain init
+// ones together, then the sidecars one by one in reverse. After the deadline all.
+func (l *life) stopGroup() []*unit {
+	running := l.running()
+	if l.ending() && !l.now.Before(l.deadline()) {
+		return running
+	}
+	var group []*unit
+	for _, u := range running {
+		if u.kind != sidecarUnit {
+			group = append(group, u)
+		}
+	}
+	if len(group) > 0 {
+		return group
+	}
+	return running[len(running)-1:]
+}
+
+// stop runs the hook of each container, then sends the stop signal, and kills
+// what still runs at the deadline.
+func (l *life) stop(units []*unit, deadline time.Time) {
+	for _, u := range units {
+		id, progress := u.current.ID, l.seen.Stops[u.current.ID]
+		act := Act{Container: u.spec.Name, ID: id, Deadline: deadline}
+		hook := u.spec.Lifecycle != nil && u.spec.Lifecycle.PreStop != nil
+		killAt := deadline
+		if hook && !progress.SignalledAt.IsZero() && progress.SignalledAt.Add(preStopExtra).After(killAt) {
+			killAt = progress.SignalledAt.Add(preStopExtra)
+		}
+		late := !l.now.Before(killAt)
+		switch {
+		case hook && !progress.PreStopDone && !late:
+			act.Kind, act.Why = ActPreStop, "its hook runs before the stop signal"
+		case progress.SignalledAt.IsZero() && (hook || !late):
+			act.Kind, act.Why = ActStop, l.stopReason(u)
+		case !late:
+			l.wake(killAt)
+			l.why("waiting for %s to end", u.spec.Name)
+			continue
+		case l.now.Before(progress.KilledAt.Add(killAgain)):
+			l.wake(progress.KilledAt.Add(killAgain))
+			continue
+		default:
+			act.Kind, act.Why = ActKill, "its grace period is over"
+		}
+		if !late {
+			l.wake(killAt)
+		}
+		l.why("stopping %s", u.spec.Name)
+		l.do(act)
+	}
+}
+
+func (l *life) stopReason(u *unit) string {
+	if state, ok := l.condemnation(u); ok && !l.ending() {
+		return "its probe failed: " + state.Message
+	}
+	return "the pod is drained"
+}
+
+// restartCondemned stops containers that have failed their liveness or startup
+// probe, after a short drain: while one of them is not ready, the pod is not.
+func (l *life) restartCondemned() {
+	condemned := false
+	for _, u := range l.running() {
+		state, ok := l.condemnation(u)
+		if !ok {
+			continue
+		}
+		condemned = true
+		bound := min(restartDrain, drainTimeout(l.pod, specGrace(l.pod)))
+		if !drainOff(l.pod) && l.seen.Stops[u.current.ID].SignalledAt.IsZero() && !l.drainStep(drainTask{
+			began: state.FailedAt, deadline: state.FailedAt.Add(bound), restart: true,
+			routed: l.pod.Status.PodIP != "", sockets: l.seen.Network != nil,
+		}) {
+			continue
+		}
+		l.stop([]*unit{u}, state.FailedAt.Add(l.restartGrace(u)))
+	}
+	if !condemned {
+		l.d.Memory.Drain = Drain{}
+	}
+}
+
+func specGrace(pod *corev1.Pod) time.Duration {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return 30 * time.Second
+}
+
+func (l *life) restartGrace(u *unit) time.Duration {
+	for _, kind := range []ProbeKind{StartupProbe, LivenessProbe} {
+		probe := probeOf(u.spec, kind)
+		if probe != nil && probe.TerminationGracePeriodSeconds != nil && l.seen.Probes[ProbeKey{u.current.ID, kind}].Failed {
+			return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
+		}
+	}
+	return specGrace(l.pod)
+}
+
+// endSidecars stops the sidecars of a pod whose main containers have ended for good.
+func (l *life) endSidecars() {
+	if !l.mainsDone() {
+		return
+	}
+	var ended time.Time
+	for _, u := range l.mains {
+		if u.current.FinishedAt.After(ended) {
+			ended = u.current.FinishedAt
+		}
+	}
+	if len(l.running()) > 0 {
+		l.stop(l.stopGroup(), ended.Add(specGrace(l.pod)))
+	}
+}
+
+// lingering: the last container has just ended and a peer has not confirmed yet
+// that it has everything that was sent; the kernel goes on sending as long as
+// the network namespace is there.
+func (l *life) lingering() bool {
+	if l.seen.Network == nil || l.seen.NetworkStale {
+		return false
+	}
+	var ended time.Time
+	for _, c := range l.seen.Containers {
+		if c.FinishedAt.After(ended) {
+			ended = c.FinishedAt
+		}
+	}
+	until := ended.Add(lingerLimit)
+	if ended.IsZero() || !l.now.Before(until) {
+		return false
+	}
+	look := Look{}
+	if n := len(l.seen.Looks); n > 0 {
+		look = l.seen.Looks[n-1]
+	}
+	switch {
+	case !look.At.After(ended):
+	case !closing(look.Sockets):
+		return false
+	case l.now.Before(look.At.Add(lookEvery)):
+		l.wake(look.At.Add(lookEvery))
+		return true
+	}
+	l.wake(until)
+	l.do(Act{Kind: ActLook, Why: "whether peers have everything that was sent"})
+	l.why("waiting for peers to confirm what was sent")
+	return true
+}
