@@ -1,8 +1,6 @@
 package validation
 
 import (
-	"slices"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -84,12 +82,14 @@ func bindMountOptions(fld *field.Path, mount *corev1.VolumeMount, source *corev1
 	if len(mount.BindMountOptions) > 0 && source != nil && source.Image != nil {
 		errs = append(errs, field.Forbidden(fld, "may not be specified for image volumes"))
 	}
+	seen := sets.New[string]()
 	for i, option := range mount.BindMountOptions {
 		errs = append(errs, choice(fld.Index(i), corev1.BindMountOption(option),
 			corev1.BindMountOptionNoDev, corev1.BindMountOptionNoExec, corev1.BindMountOptionNoSUID)...)
-		if slices.Contains(mount.BindMountOptions[:i], option) {
+		if seen.Has(option) {
 			errs = append(errs, field.Duplicate(fld.Index(i), option))
 		}
+		seen.Insert(option)
 	}
 	return errs
 }

@@ -129,7 +129,9 @@ func randomFiller(seed int64) *randfill.Filler {
 	words := []string{"", "a", "..", "../x", "/", "/a", "web", "data", "A b", "-", "a/b", "kubernetes.io/a", "1", "-1", "hugepages-0", "hugepages-x", "iqn", "é", "\x00", strings.Repeat("x", 300)}
 	return randfill.NewWithSeed(seed).NilChance(0.5).NumElements(0, 3).MaxDepth(30).Funcs(
 		func(s *string, c randfill.Continue) { *s = words[c.Intn(len(words))] },
-		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63()-c.Int63(), resource.DecimalSI) },
+		func(q *resource.Quantity, c randfill.Continue) {
+			*q = *resource.NewMilliQuantity(c.Int63()-c.Int63(), resource.DecimalSI)
+		},
 		func(t *metav1.Time, c randfill.Continue) { *t = metav1.Unix(c.Int63n(1<<32), 0) },
 		func(f *metav1.FieldsV1, c randfill.Continue) {},
 		func(l *corev1.ResourceList, c randfill.Continue) {

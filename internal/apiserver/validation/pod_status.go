@@ -77,7 +77,7 @@ func podAddresses(fld *field.Path, status *corev1.PodStatus) field.ErrorList {
 
 func addresses(fld *field.Path, list []string, first, name string) field.ErrorList {
 	var errs field.ErrorList
-	families := sets.New[bool]()
+	seen, families := sets.New[string](), sets.New[bool]()
 	for i, address := range list {
 		if faults := validation.IsValidIPForLegacyField(fld.Index(i), address, false, nil); len(faults) > 0 {
 			errs = append(errs, faults...)
@@ -85,11 +85,12 @@ func addresses(fld *field.Path, list []string, first, name string) field.ErrorLi
 		}
 		family := netutils.IsIPv6String(address)
 		switch {
-		case slices.Contains(list[:i], address):
+		case seen.Has(address):
 			errs = append(errs, field.Duplicate(fld.Index(i), address))
 		case families.Has(family):
 			errs = append(errs, field.Invalid(fld, list, "may specify no more than one IP for each IP family"))
 		}
+		seen.Insert(address)
 		families.Insert(family)
 	}
 	if len(list) > 0 && list[0] != first {

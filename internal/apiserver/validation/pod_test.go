@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	corev1 "k8s.io/api/core/v1"
@@ -189,6 +190,27 @@ func setField(node any, steps []string, value any, isDelete bool) any {
 	}
 	object[steps[0]] = setField(object[steps[0]], steps[1:], value, isDelete)
 	return object
+}
+
+// TestLongPodUpdates holds that a change of a very long pod is refused in good time.
+func TestLongPodUpdates(t *testing.T) {
+	old := mustPod(t, basePod)
+	for i := range 20000 {
+		old.Spec.Containers[0].Env = append(old.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("VAR%d", i)})
+	}
+	defaultingScheme(t).Default(old)
+	pod := old.DeepCopy()
+	for i := range pod.Spec.Containers[0].Env {
+		pod.Spec.Containers[0].Env[i].Value = "changed"
+	}
+	start := time.Now()
+	errs := ValidatePodUpdate(pod, old)
+	if len(errs) != 1 || errs[0].Type != field.ErrorTypeForbidden || !strings.Contains(errs[0].Detail, "too long") {
+		t.Errorf("faults: %.300v", errs.ToAggregate())
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
 }
 
 // TestWorkloadManifests holds that manifests made for Kubernetes have no faults.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/diff"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -16,6 +17,18 @@ import (
 const updatable = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`," +
 	"`spec.tolerations` (only additions to existing tolerations)," +
 	"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+
+// maxDiffed is the size in bytes of the longest object whose changes are shown: to find them
+// takes a time that grows with the square of it.
+const maxDiffed = 64 << 10
+
+// changes shows in which lines now differs from old, if neither is too long for that.
+func changes[T interface{ Size() int }](old, now T) string {
+	if max(old.Size(), now.Size()) > maxDiffed {
+		return "(too long to show what changed)"
+	}
+	return diff.Diff(old, now)
+}
 
 // ValidatePodUpdate returns the faults of pod as the replacement of old. Little of a pod can
 // change: its images, a shorter deadline, more tolerations, fewer scheduling gates, and while
@@ -42,7 +55,7 @@ func ValidatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 		errs = append(errs, gatedUpdate(spec, rest, &old.Spec)...)
 	}
 	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
-		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", updatable, diff.Diff(old.Spec, *rest))))
+		errs = append(errs, field.Forbidden(spec, fmt.Sprintf("pod updates may not change fields other than %s\n%s", updatable, changes(&old.Spec, rest))))
 	}
 	return errs
 }
@@ -87,11 +100,14 @@ func deadlineUpdate(fld *field.Path, deadline, old *int64) field.ErrorList {
 
 // tolerationsUpdate refuses to take away or change a toleration, but for its seconds.
 func tolerationsUpdate(fld *field.Path, list, old []corev1.Toleration) field.ErrorList {
-	for _, before := range old {
-		if !slices.ContainsFunc(list, func(t corev1.Toleration) bool {
-			t.TolerationSeconds = before.TolerationSeconds
-			return t == before
-		}) {
+	kept := sets.New[corev1.Toleration]()
+	for _, t := range list {
+		t.TolerationSeconds = nil
+		kept.Insert(t)
+	}
+	for _, t := range old {
+		t.TolerationSeconds = nil
+		if !kept.Has(t) {
 			return field.ErrorList{field.Forbidden(fld, "existing toleration can not be modified except its tolerationSeconds")}
 		}
 	}
@@ -101,8 +117,9 @@ func tolerationsUpdate(fld *field.Path, list, old []corev1.Toleration) field.Err
 // gatesUpdate refuses new scheduling gates.
 func gatesUpdate(fld *field.Path, gates, old []corev1.PodSchedulingGate) field.ErrorList {
 	var errs field.ErrorList
+	known := sets.New(old...)
 	for i, gate := range gates {
-		if !slices.Contains(old, gate) {
+		if !known.Has(gate) {
 			errs = append(errs, field.Forbidden(fld.Index(i), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", gate.Name)))
 		}
 	}
@@ -123,7 +140,7 @@ func ValidatePodEphemeralContainersUpdate(pod, old *corev1.Pod) field.ErrorList 
 			errs = append(errs, field.Forbidden(fld, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", before.Name)))
 		case !equality.Semantic.DeepEqual(before, pod.Spec.EphemeralContainers[i]):
 			errs = append(errs, field.Forbidden(fld.Index(i), fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s",
-				before.Name, diff.Diff(before, pod.Spec.EphemeralContainers[i]))))
+				before.Name, changes(&before, &pod.Spec.EphemeralContainers[i]))))
 		}
 	}
 	return errs
