@@ -25,15 +25,6 @@ func node(n *corev1.Node) {
 	milli(n.Status.Allocatable)
 }
 
-// secret moves stringData, a convenience of writing, to data, where it wins over what
-// is there; it is never stored nor read back.
 func secret(s *corev1.Secret) {
 	orElse(&s.Type, corev1.SecretTypeOpaque)
-	for key, value := range s.StringData {
-		if s.Data == nil {
-			s.Data = map[string][]byte{}
-		}
-		s.Data[key] = []byte(value)
-	}
-	s.StringData = nil
 }

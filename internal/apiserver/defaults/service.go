@@ -6,17 +6,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// service fills in a Service. Addresses, families and node ports are not defaults
-// but allocations, and belong to the Service's storage.
+// service fills in a Service. Addresses, their families and the policy for them, and node
+// ports are not defaults but allocations, and belong to the Service's storage.
 func service(s *corev1.Service) {
 	spec := &s.Spec
 	orElse(&spec.Type, corev1.ServiceTypeClusterIP)
 	sessionAffinity(spec)
 	for i := range spec.Ports {
 		servicePort(&spec.Ports[i])
-	}
-	if spec.Type != corev1.ServiceTypeExternalName {
-		orPointer(&spec.IPFamilyPolicy, familyPolicy(spec))
 	}
 	switch spec.Type {
 	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
@@ -52,15 +49,6 @@ func servicePort(p *corev1.ServicePort) {
 	if p.TargetPort == intstr.FromInt32(0) || p.TargetPort == intstr.FromString("") {
 		p.TargetPort = intstr.FromInt32(p.Port)
 	}
-}
-
-// familyPolicy is one family, except for a headless Service without selector: whoever
-// writes its endpoints may write either family's.
-func familyPolicy(spec *corev1.ServiceSpec) corev1.IPFamilyPolicy {
-	if spec.ClusterIP == corev1.ClusterIPNone && len(spec.Selector) == 0 {
-		return corev1.IPFamilyPolicyRequireDualStack
-	}
-	return corev1.IPFamilyPolicySingleStack
 }
 
 func reachableFromOutside(spec *corev1.ServiceSpec) bool {
