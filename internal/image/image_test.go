@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -213,15 +214,11 @@ func TestLoadDockerArchive(t *testing.T) {
 		t.Errorf("a bad name: %v", err)
 	}
 	// A restart finds the same.
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
 	again, err := New(Config{DataDir: s.dataDir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	*s = *again //nolint:govet // nobody holds its locks
-	list, err := s.List(t.Context())
+	list, err := again.List(t.Context())
 	if err != nil || len(list) != 2 || list[0].ID != one.ID || !slices.Equal(list[0].Layers, one.Layers) || !slices.Equal(list[0].Names, one.Names) {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -317,9 +314,9 @@ func nothingTemporary(t *testing.T, s *Store) {
 
 // What is no whole image archive is refused by what it is, and nothing of it is stored.
 func TestLoadRefuses(t *testing.T) {
-	good := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", strings.Repeat("one", 5000)))})
+	good := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", noise(15000)))})
 	bad := pack(t, "2", layer(t, "app", "two"))
-	twoImages := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", strings.Repeat("one", 5000))), "bad:v1": bad})
+	twoImages := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", noise(15000))), "bad:v1": bad})
 	tarOf := func(files ...string) []byte {
 		l := layer(t, files...)
 		r, err := l.Uncompressed()
@@ -354,7 +351,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a quarter", good[:700], "truncated"},
 		{"half a compressed archive", gzipped(good)[:300], "truncated gzip archive"},
 		{"garbage after gzip's magic", []byte("\x1f\x8b\x08garbage"), "gzip"},
-		{"a layer with other content", bytes.Replace(twoImages, mustDiffID(t, bad), bytes.Repeat([]byte("0"), 64), 1), "digest"},
+		{"a layer with other content", bytes.Replace(twoImages, mustDiffID(t, bad), bytes.Repeat([]byte("0"), 64), 1), "Digest did not match"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			s := newStore(t)
@@ -373,6 +370,13 @@ func TestLoadRefuses(t *testing.T) {
 			nothingTemporary(t, s)
 		})
 	}
+}
+
+// noise is what compression makes no smaller.
+func noise(size int) string {
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+	return string(data)
 }
 
 func mustDiffID(t *testing.T, img v1.Image) []byte {
@@ -401,7 +405,7 @@ func TestLoadIntoFullDirectory(t *testing.T) {
 	if err != nil {
 		t.Skip("no image store on tmpfs: ", err)
 	}
-	big := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", strings.Repeat("x", 6<<20)))})
+	big := saved(t, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "app", noise(6<<20)))})
 	for what, archive := range map[string]io.Reader{"small": bytes.NewReader(big), "endless": io.MultiReader(bytes.NewReader(big[:1<<20]), zeros{})} {
 		if _, err := s.Load(t.Context(), archive); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", what, err)

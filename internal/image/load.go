@@ -68,11 +68,14 @@ func (s *Store) open(ctx context.Context, archive io.Reader, dir string) (_ []so
 		return nil, nil, err
 	}
 	defer file.Close()
-	kind, err := inspect(file)
+	size, err := file.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return nil, nil, err
 	}
-	size, err := file.Seek(0, io.SeekEnd)
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, nil, err
+	}
+	kind, err := inspect(file)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,7 +100,7 @@ func (s *Store) open(ctx context.Context, archive io.Reader, dir string) (_ []so
 	return sources, func() {}, err
 }
 
-// spool writes an archive, uncompressed, to a file in dir.
+// spool writes an archive, uncompressed, to a file in dir, and returns it at its end.
 func (s *Store) spool(ctx context.Context, archive io.Reader, dir string) (*os.File, error) {
 	input := bufio.NewReader(archive)
 	switch _, err := input.Peek(1); {

@@ -64,6 +64,7 @@ func (s *Store) pull(ctx context.Context, named reference.Named) (*agent.Image, 
 type flights struct {
 	mu      sync.Mutex
 	current map[string]*flight
+	all     sync.WaitGroup
 }
 
 // flight is one call under way. waiters is guarded by the lock of flights; image
@@ -88,7 +89,7 @@ func (f *flights) do(ctx context.Context, key string, fetch func(context.Context
 			f.current = map[string]*flight{}
 		}
 		f.current[key] = joined
-		go func() {
+		f.all.Go(func() {
 			joined.image, joined.err = fetch(shared)
 			f.mu.Lock()
 			if f.current[key] == joined {
@@ -97,7 +98,7 @@ func (f *flights) do(ctx context.Context, key string, fetch func(context.Context
 			f.mu.Unlock()
 			cancel()
 			close(joined.done)
-		}()
+		})
 	}
 	joined.waiters++
 	f.mu.Unlock()
@@ -115,4 +116,14 @@ func (f *flights) do(ctx context.Context, key string, fetch func(context.Context
 		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// stop ends all calls and waits for them.
+func (f *flights) stop() {
+	f.mu.Lock()
+	for _, call := range f.current {
+		call.cancel()
+	}
+	f.mu.Unlock()
+	f.all.Wait()
 }

@@ -95,8 +95,10 @@ func New(config Config) (*Store, error) {
 
 func (s *Store) tempDir() string { return filepath.Join(s.dataDir, "images", "tmp") }
 
-// Close gives back what New took. The store must not be used any more.
+// Close gives up the pulls under way and gives back what New took. The store must
+// not be used any more.
 func (s *Store) Close() error {
+	s.pulls.stop()
 	_, err := s.storage.Shutdown(true)
 	return err
 }
