@@ -86,16 +86,6 @@ func (f *fleet) find(deployment *appsv1.Deployment) {
 	}
 }
 
-// named returns the set of a name, or nil.
-func (f *fleet) named(name string) *set {
-	for _, s := range f.sets {
-		if s.rs.Name == name {
-			return s
-		}
-	}
-	return nil
-}
-
 func byAge(a, b *set) int {
 	if c := a.rs.CreationTimestamp.Compare(b.rs.CreationTimestamp.Time); c != 0 {
 		return c

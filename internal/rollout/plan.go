@@ -67,10 +67,12 @@ func newDraft(s Snapshot) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets := s.ReplicaSets
-	if taken := s.Taken; taken != nil && metav1.IsControlledBy(taken, d.deployment) &&
-		!slices.ContainsFunc(sets, func(rs *appsv1.ReplicaSet) bool { return rs.UID == taken.UID }) {
-		sets = append(slices.Clone(sets), taken)
+	sets := slices.Clone(s.ReplicaSets)
+	for _, taken := range s.Taken {
+		known := slices.ContainsFunc(sets, func(rs *appsv1.ReplicaSet) bool { return rs.UID == taken.UID })
+		if !known && metav1.IsControlledBy(taken, d.deployment) {
+			sets = append(sets, taken)
+		}
 	}
 	d.claim(sets, selector)
 	d.find(d.deployment)
@@ -117,7 +119,8 @@ func (d *draft) create() {
 
 // taken says whether a name cannot be given to a new set.
 func (d *draft) taken(name string) bool {
-	return d.named(name) != nil || d.Taken != nil && d.Taken.Name == name
+	return slices.ContainsFunc(d.ReplicaSets, func(rs *appsv1.ReplicaSet) bool { return rs.Name == name }) ||
+		slices.ContainsFunc(d.Taken, func(rs *appsv1.ReplicaSet) bool { return rs.Name == name })
 }
 
 // room puts into words how many pods there are and may be.

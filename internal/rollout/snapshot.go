@@ -35,9 +35,9 @@ type Snapshot struct {
 	// finished and terminating ones included.
 	Pods map[types.UID][]*corev1.Pod
 
-	// Taken is the set that holds the name under which an earlier plan wanted to
-	// create one, as read from the API after it refused; nil when none did.
-	Taken *appsv1.ReplicaSet
+	// Taken are sets that hold names under which earlier plans wanted to create
+	// one, as read from the API after it refused.
+	Taken []*appsv1.ReplicaSet
 
 	// Now is the time of the decision.
 	Now time.Time

@@ -82,7 +82,9 @@ func (w *world) carryOut(step Step) error {
 	case Describe:
 		rs := w.set(step.ReplicaSet.Name)
 		rs.Spec.MinReadySeconds = step.MinReadySeconds
-		maps.Copy(rs.Annotations, step.Annotations)
+		for k, v := range step.Annotations {
+			rs.Annotations = with(rs.Annotations, k, v)
+		}
 	case Scale:
 		rs := w.set(step.Name)
 		if *rs.Spec.Replicas != step.From {

@@ -1,0 +1,127 @@
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"windlass.dev/windlass/internal/rollout"
+)
+
+// staleRetry is when to look again after a step found that its decision rested on
+// something old, should the change itself wake nobody.
+const staleRetry = 50 * time.Millisecond
+
+type reconciler struct {
+	client   client.Client // reads from the cache
+	live     client.Reader // reads from the API
+	recorder record.EventRecorder
+	now      func() time.Time
+	written  *memory
+}
+
+// Reconcile looks at a Deployment, decides, and does what was decided.
+func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	var taken []*appsv1.ReplicaSet
+	for {
+		snapshot, err := r.look(ctx, request.NamespacedName)
+		if err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+		snapshot.Taken = taken
+		plan := rollout.Decide(snapshot)
+		err = r.carryOut(ctx, snapshot, plan)
+
+		var name *nameTaken
+		switch {
+		case errors.As(err, &name):
+			taken = append(taken, name.by)
+			continue
+		case errors.Is(err, errStale):
+			log.FromContext(ctx).V(1).Info("Decided on old facts, will look again", "reason", err.Error())
+			return ctrl.Result{RequeueAfter: staleRetry}, nil
+		case err != nil:
+			return ctrl.Result{}, err
+		case plan.WakeAt.IsZero():
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{RequeueAfter: max(plan.WakeAt.Sub(r.now()), time.Millisecond)}, nil
+	}
+}
+
+// look reads all that a decision rests on. It returns a not-found error when
+// there is no such Deployment.
+func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollout.Snapshot, error) {
+	var deployment appsv1.Deployment
+	if err := r.client.Get(ctx, key, &deployment); err != nil {
+		return rollout.Snapshot{}, err
+	}
+	s := rollout.Snapshot{
+		Deployment: newest(r.written, &deployment),
+		Pods:       map[types.UID][]*corev1.Pod{},
+		Now:        r.now(),
+	}
+	for _, owner := range []string{string(deployment.UID), orphan} {
+		var sets appsv1.ReplicaSetList
+		if err := r.list(ctx, &sets, key.Namespace, owner); err != nil {
+			return s, fmt.Errorf("list replica sets: %w", err)
+		}
+		for i := range sets.Items {
+			s.ReplicaSets = append(s.ReplicaSets, newest(r.written, &sets.Items[i]))
+		}
+	}
+	for _, rs := range s.ReplicaSets {
+		var pods corev1.PodList
+		if err := r.list(ctx, &pods, key.Namespace, string(rs.UID)); err != nil {
+			return s, fmt.Errorf("list pods: %w", err)
+		}
+		for i := range pods.Items {
+			s.Pods[rs.UID] = append(s.Pods[rs.UID], &pods.Items[i])
+		}
+	}
+	return s, nil
+}
+
+// list reads objects of a controller from the cache, without copying them: they
+// must not be changed.
+func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace, controller string) error {
+	return r.client.List(ctx, into, client.InNamespace(namespace), client.MatchingFields{controllerIndex: controller}, client.UnsafeDisableDeepCopy)
+}
+
+// carryOut does the steps of a plan until one fails.
+func (r *reconciler) carryOut(ctx context.Context, s rollout.Snapshot, plan rollout.Plan) error {
+	w := newWork(r, s)
+	for _, step := range plan.Steps {
+		log.FromContext(ctx).V(1).Info("Step", "step", step.String())
+		if err := w.do(ctx, step); err != nil {
+			return err
+		}
+		if event, ok := step.Event(); ok {
+			r.recorder.Event(s.Deployment, event.Type, event.Reason, event.Message)
+		}
+	}
+	return nil
+}
+
+// reportCreateFailed says in events and status that the new set could not be
+// made. It returns the error with which that failed.
+func (w *work) reportCreateFailed(ctx context.Context, rs *appsv1.ReplicaSet, err error) error {
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return fmt.Errorf("namespace %s is going: %w", rs.Namespace, errStale)
+	}
+	err = fmt.Errorf("create replica set %s: %w", rs.Name, err)
+	message := fmt.Sprintf("Failed to create new replica set %q: %v", rs.Name, errors.Unwrap(err))
+	w.recorder.Event(w.deployment, corev1.EventTypeWarning, rollout.ReasonReplicaSetCreateError, message)
+	status := rollout.CreateFailed(w.deployment, message, w.now())
+	return errors.Join(err, w.setStatus(ctx, status))
+}

@@ -1,0 +1,84 @@
+// Package deployment is the controller that carries out the plans of package
+// rollout: it reads a Deployment, its ReplicaSets and their pods, asks
+// rollout.Decide, and does the steps in order.
+//
+// It watches pods itself, so that a pod that becomes ready moves the rollout at
+// once, without the way through its ReplicaSet's status.
+//
+// Nothing is done twice. A new ReplicaSet has a name that its template gives, so
+// that a second attempt finds the first; a set is scaled by compare-and-swap on
+// its replicas, so that a decision that rests on an old number fails; and what
+// this process has written is remembered until its cache shows it. A decision
+// that failed in this way is made again from what is then. All progress is in
+// the API: a process that dies between two steps leaves nothing to repair.
+package deployment
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+const (
+	// controllerIndex finds ReplicaSets and pods by the UID of what controls
+	// them, and those that nothing controls by orphan.
+	controllerIndex = "deployment.windlass.dev/controller"
+	orphan          = "none"
+
+	// A reconcile that failed is tried again after firstRetry, then after twice
+	// as long each time, up to lastRetry.
+	firstRetry, lastRetry = 5 * time.Millisecond, 30 * time.Second
+
+	// workers is how many Deployments are worked on at the same time.
+	workers = 4
+)
+
+// Setup adds the controller to a manager, which must have the types of
+// k8s.io/client-go/kubernetes/scheme. Events go to recorder, in the order of the
+// steps.
+func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.Pod{}} {
+		if err := mgr.GetFieldIndexer().IndexField(context.Background(), object, controllerIndex, controllerOf); err != nil {
+			return fmt.Errorf("index %T by controller: %w", object, err)
+		}
+	}
+	r := &reconciler{
+		client:   mgr.GetClient(),
+		live:     mgr.GetAPIReader(),
+		recorder: recorder,
+		now:      time.Now,
+		written:  newMemory(),
+	}
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("deployment").
+		For(&appsv1.Deployment{}).
+		Watches(&appsv1.Deployment{}, r.onDeployment()).
+		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
+		Watches(&corev1.Pod{}, r.onPod()).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+		}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the deployment controller: %w", err)
+	}
+	return nil
+}
+
+func controllerOf(object client.Object) []string {
+	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
+		return []string{string(owner.UID)}
+	}
+	return []string{orphan}
+}

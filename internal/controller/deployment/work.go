@@ -1,0 +1,230 @@
+package deployment
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/internal/rollout"
+)
+
+// errStale means that a step rested on something that has changed since it was
+// read.
+var errStale = errors.New("changed since it was read")
+
+// nameTaken is the error of a step that would create a set under the name of
+// another.
+type nameTaken struct{ by *appsv1.ReplicaSet }
+
+func (e *nameTaken) Error() string { return "there is a replica set " + e.by.Name }
+
+// work carries out the steps of one plan, each on what the last has left.
+type work struct {
+	*reconciler
+	deployment *appsv1.Deployment
+	sets       map[string]*appsv1.ReplicaSet // by name, as last read or written
+}
+
+func newWork(r *reconciler, s rollout.Snapshot) *work {
+	w := &work{reconciler: r, deployment: s.Deployment, sets: map[string]*appsv1.ReplicaSet{}}
+	for _, rs := range append(s.ReplicaSets, s.Taken...) {
+		w.sets[rs.Name] = rs
+	}
+	return w
+}
+
+// do carries out a step. It returns errStale when something has changed, and
+// nameTaken when another set has the name of a new one.
+func (w *work) do(ctx context.Context, step rollout.Step) error {
+	switch step := step.(type) {
+	case rollout.Adopt:
+		return w.adopt(ctx, step.ReplicaSet)
+	case rollout.Release:
+		return w.update(ctx, step.ReplicaSet, func(rs *appsv1.ReplicaSet) {
+			rs.OwnerReferences = otherOwners(rs, w.deployment.UID)
+		})
+	case rollout.Create:
+		return w.create(ctx, step.ReplicaSet)
+	case rollout.Describe:
+		return w.update(ctx, step.ReplicaSet, func(rs *appsv1.ReplicaSet) {
+			if rs.Annotations == nil {
+				rs.Annotations = map[string]string{}
+			}
+			maps.Copy(rs.Annotations, step.Annotations)
+			rs.Spec.MinReadySeconds = step.MinReadySeconds
+		})
+	case rollout.Scale:
+		return w.scale(ctx, step)
+	case rollout.Delete:
+		return w.delete(ctx, step.ReplicaSet)
+	case rollout.SetRevision:
+		return w.setRevision(ctx, step.Revision)
+	case rollout.SetStatus:
+		return w.setStatus(ctx, step.Status)
+	}
+	return fmt.Errorf("no way to do %T", step)
+}
+
+// adopt makes the Deployment the controller of a set, if a live read shows that
+// it still exists and is to stay.
+func (w *work) adopt(ctx context.Context, rs *appsv1.ReplicaSet) error {
+	var current appsv1.Deployment
+	if err := w.live.Get(ctx, client.ObjectKeyFromObject(w.deployment), &current); err != nil {
+		return fmt.Errorf("read deployment before it adopts %s: %w", rs.Name, err)
+	}
+	if current.UID != w.deployment.UID || current.DeletionTimestamp != nil {
+		return fmt.Errorf("deployment %s: %w", w.deployment.Name, errStale)
+	}
+	return w.update(ctx, rs, func(rs *appsv1.ReplicaSet) {
+		rs.OwnerReferences = append(otherOwners(rs, w.deployment.UID),
+			*metav1.NewControllerRef(w.deployment, appsv1.SchemeGroupVersion.WithKind("Deployment")))
+	})
+}
+
+func otherOwners(rs *appsv1.ReplicaSet, uid types.UID) []metav1.OwnerReference {
+	var others []metav1.OwnerReference
+	for _, ref := range rs.OwnerReferences {
+		if ref.UID != uid {
+			others = append(others, ref)
+		}
+	}
+	return others
+}
+
+// update changes a set that must not have changed since it was read.
+func (w *work) update(ctx context.Context, rs *appsv1.ReplicaSet, change func(*appsv1.ReplicaSet)) error {
+	before := w.sets[rs.Name]
+	after := before.DeepCopy()
+	change(after)
+	err := w.client.Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return w.note(after, "update", err)
+}
+
+func (w *work) create(ctx context.Context, rs *appsv1.ReplicaSet) error {
+	made := rs.DeepCopy()
+	err := w.client.Create(ctx, made)
+	if apierrors.IsAlreadyExists(err) {
+		var by appsv1.ReplicaSet
+		if err := w.live.Get(ctx, client.ObjectKeyFromObject(rs), &by); err != nil {
+			return fmt.Errorf("read replica set %s: %w", rs.Name, err)
+		}
+		return &nameTaken{by: &by}
+	}
+	if err != nil {
+		return w.reportCreateFailed(ctx, rs, err)
+	}
+	return w.note(made, "create", nil)
+}
+
+// scale sets a set's replicas if they are what the step says they are. Its
+// status may change at the same time.
+func (w *work) scale(ctx context.Context, step rollout.Scale) error {
+	rs := w.sets[step.Name]
+	patch := []map[string]any{
+		{"op": "test", "path": "/metadata/uid", "value": rs.UID},
+		{"op": "test", "path": "/spec/replicas", "value": step.From},
+		{"op": "replace", "path": "/spec/replicas", "value": step.To},
+	}
+	if rs.Annotations == nil {
+		patch = append(patch, map[string]any{"op": "add", "path": "/metadata/annotations", "value": map[string]string{}})
+	}
+	for key, value := range map[string]int32{
+		rollout.AnnotationDesiredReplicas: step.Desired,
+		rollout.AnnotationMaxReplicas:     step.Max,
+	} {
+		path := "/metadata/annotations/" + strings.ReplaceAll(key, "/", "~1")
+		patch = append(patch, map[string]any{"op": "add", "path": path, "value": strconv.Itoa(int(value))})
+	}
+	encoded, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("encode patch: %w", err)
+	}
+	scaled := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: rs.Namespace, Name: rs.Name}}
+	err = w.client.Patch(ctx, scaled, client.RawPatch(types.JSONPatchType, encoded))
+	if apierrors.IsInvalid(err) && w.otherwise(ctx, rs, step.From) {
+		err = errStale
+	}
+	scaled.UID = rs.UID
+	return w.note(scaled, "scale", err)
+}
+
+// otherwise says whether a live read shows another set, or another number of
+// replicas.
+func (w *work) otherwise(ctx context.Context, rs *appsv1.ReplicaSet, replicas int32) bool {
+	var current appsv1.ReplicaSet
+	if err := w.live.Get(ctx, client.ObjectKeyFromObject(rs), &current); err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	return current.UID != rs.UID || current.Spec.Replicas == nil || *current.Spec.Replicas != replicas
+}
+
+func (w *work) delete(ctx context.Context, rs *appsv1.ReplicaSet) error {
+	current := w.sets[rs.Name]
+	err := w.client.Delete(ctx, current.DeepCopy(),
+		client.Preconditions{UID: &current.UID, ResourceVersion: &current.ResourceVersion},
+		client.PropagationPolicy(metav1.DeletePropagationBackground))
+	switch {
+	case apierrors.IsConflict(err):
+		return fmt.Errorf("delete replica set %s: %w", rs.Name, errStale)
+	case client.IgnoreNotFound(err) != nil:
+		return fmt.Errorf("delete replica set %s: %w", rs.Name, err)
+	}
+	w.written.forget(current)
+	delete(w.sets, rs.Name)
+	return nil
+}
+
+// note keeps a set that was written, or says why it was not.
+func (w *work) note(rs *appsv1.ReplicaSet, verb string, err error) error {
+	switch {
+	case err == nil:
+		w.sets[rs.Name] = rs
+		w.written.keep(rs)
+		return nil
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err) || errors.Is(err, errStale):
+		return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, errStale)
+	}
+	return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, err)
+}
+
+func (w *work) setRevision(ctx context.Context, revision string) error {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid":         w.deployment.UID,
+		"annotations": map[string]string{rollout.AnnotationRevision: revision},
+	}})
+	if err != nil {
+		return fmt.Errorf("encode patch: %w", err)
+	}
+	written := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.deployment.Namespace, Name: w.deployment.Name}}
+	err = w.client.Patch(ctx, written, client.RawPatch(types.MergePatchType, patch))
+	return w.noteDeployment(written, "note revision of", err)
+}
+
+func (w *work) setStatus(ctx context.Context, status appsv1.DeploymentStatus) error {
+	written := w.deployment.DeepCopy()
+	written.Status = status
+	err := w.client.Status().Update(ctx, written)
+	return w.noteDeployment(written, "update status of", err)
+}
+
+func (w *work) noteDeployment(written *appsv1.Deployment, verb string, err error) error {
+	switch {
+	case err == nil:
+		w.deployment = written
+		w.written.keep(written)
+		return nil
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, errStale)
+	}
+	return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, err)
+}

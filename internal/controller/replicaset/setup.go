@@ -1,0 +1,91 @@
+// Package replicaset is the controller that keeps as many pods as a ReplicaSet or
+// a ReplicationController asks for: one engine for both.
+//
+// Decide, which is pure, says which pods to adopt, release, make and delete;
+// StatusOf, which is too, what to report. The rest reads, does it, and writes.
+//
+// It never makes two pods for one need. Before a pod is made, its name, chosen
+// here, is noted in memory, and so is each pod that is deleted. Every look at the
+// pods lays these notes over what the cache shows, and a note is dropped only
+// when the cache's watch has delivered the pod. So a late cache cannot hide a pod
+// that this process has made. Where the outcome of a create is not known (a
+// timeout, a lost connection), the note stays and the name is looked up in the
+// API after a while. Only one worker is at a set at a time. A process that starts
+// has no notes and needs none: it begins when its cache has synced, and that
+// happens after every write of the process before it was answered or lost.
+package replicaset
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+const (
+	// controllerIndex finds sets and pods by the UID of what controls them, and
+	// those that nothing controls by orphan.
+	controllerIndex = "replicaset.windlass.dev/controller"
+	orphan          = "none"
+
+	// A reconcile that failed is tried again after firstRetry, then after twice
+	// as long each time, up to lastRetry.
+	firstRetry, lastRetry = 5 * time.Millisecond, 30 * time.Second
+
+	// workers is how many sets of a kind are worked on at the same time.
+	workers = 4
+)
+
+// Setup adds the controllers of ReplicaSets and of ReplicationControllers to a
+// manager, which must have the types of k8s.io/client-go/kubernetes/scheme.
+// Events go to recorder.
+func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+	for _, object := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
+		if err := mgr.GetFieldIndexer().IndexField(context.Background(), object, controllerIndex, controllerOf); err != nil {
+			return fmt.Errorf("index %T by controller: %w", object, err)
+		}
+	}
+	for _, kind := range []kind{replicaSets, replicationControllers} {
+		r := &reconciler{
+			kind:     kind,
+			client:   mgr.GetClient(),
+			live:     mgr.GetAPIReader(),
+			recorder: recorder,
+			now:      time.Now,
+			random:   rand.IntN,
+			written:  newMemory(),
+		}
+		err := ctrl.NewControllerManagedBy(mgr).
+			Named(strings.ToLower(kind.Kind)).
+			For(kind.object()).
+			Watches(kind.object(), r.onSet()).
+			Watches(&corev1.Pod{}, r.onPod()).
+			WithOptions(controller.Options{
+				MaxConcurrentReconciles: workers,
+				RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+			}).
+			Complete(r)
+		if err != nil {
+			return fmt.Errorf("set up the %s controller: %w", kind.Kind, err)
+		}
+	}
+	return nil
+}
+
+func controllerOf(object client.Object) []string {
+	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
+		return []string{string(owner.UID)}
+	}
+	return []string{orphan}
+}
