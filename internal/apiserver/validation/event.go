@@ -1,6 +1,8 @@
 package validation
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,15 +39,8 @@ func eventRules(e *corev1.Event) field.ErrorList {
 // involvedNamespace requires an event to be where its object is, and one about an object
 // outside of all namespaces to be in one of homes.
 func involvedNamespace(fld *field.Path, involved, namespace string, homes ...string) field.ErrorList {
-	if involved == namespace {
+	if involved == namespace || involved == "" && slices.Contains(homes, namespace) {
 		return nil
-	}
-	if involved == "" {
-		for _, home := range homes {
-			if namespace == home {
-				return nil
-			}
-		}
 	}
 	return field.ErrorList{field.Invalid(fld, involved, "does not match event.namespace")}
 }

@@ -1,6 +1,7 @@
 package validation
 
 import (
+	"slices"
 	"strings"
 
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -58,13 +59,8 @@ func metaFinalizers(meta *metav1.ObjectMeta) field.ErrorList {
 }
 
 func ownedFinalizer(fld *field.Path, finalizer string) field.ErrorList {
-	if strings.Contains(finalizer, "/") {
+	if strings.Contains(finalizer, "/") || slices.Contains(standardFinalizers, finalizer) {
 		return nil
-	}
-	for _, standard := range standardFinalizers {
-		if finalizer == standard {
-			return nil
-		}
 	}
 	return field.ErrorList{field.Invalid(fld, finalizer, "name is neither a standard finalizer name nor is it fully qualified")}
 }
