@@ -41,43 +41,33 @@ func deploymentCells(d *appsv1.Deployment, now time.Time) []any {
 	}
 }
 
+// Kinds that keep a number of pods have the same columns, each with its own descriptions.
 var (
-	replicaSetDocs       = appsv1.ReplicaSetSpec{}.SwaggerDoc()
-	replicaSetStatusDocs = appsv1.ReplicaSetStatus{}.SwaggerDoc()
-
-	replicaSets = tableOf(replicaSetCells,
-		nameColumn,
-		number("Desired", replicaSetDocs["replicas"]),
-		number("Current", replicaSetStatusDocs["replicas"]),
-		number("Ready", replicaSetStatusDocs["readyReplicas"]),
-		ageColumn, containersColumn, imagesColumn,
-		wide(text("Selector", replicaSetDocs["selector"])))
+	replicaSets            = tableOf(replicaSetCells, replicaColumns(appsv1.ReplicaSetSpec{}.SwaggerDoc(), appsv1.ReplicaSetStatus{}.SwaggerDoc())...)
+	replicationControllers = tableOf(replicationControllerCells,
+		replicaColumns(corev1.ReplicationControllerSpec{}.SwaggerDoc(), corev1.ReplicationControllerStatus{}.SwaggerDoc())...)
 )
+
+func replicaColumns(spec, status map[string]string) []metav1.TableColumnDefinition {
+	return []metav1.TableColumnDefinition{
+		nameColumn,
+		number("Desired", spec["replicas"]),
+		number("Current", status["replicas"]),
+		number("Ready", status["readyReplicas"]),
+		ageColumn, containersColumn, imagesColumn,
+		wide(text("Selector", spec["selector"])),
+	}
+}
 
 func replicaSetCells(r *appsv1.ReplicaSet, now time.Time) []any {
 	names, images := containerCells(&r.Spec.Template.Spec)
 	return []any{
 		r.Name,
-		wanted(r.Spec.Replicas),
-		int64(r.Status.Replicas),
-		int64(r.Status.ReadyReplicas),
+		wanted(r.Spec.Replicas), int64(r.Status.Replicas), int64(r.Status.ReadyReplicas),
 		age(&r.ObjectMeta, now), names, images,
 		metav1.FormatLabelSelector(r.Spec.Selector),
 	}
 }
-
-var (
-	replicationControllerDocs       = corev1.ReplicationControllerSpec{}.SwaggerDoc()
-	replicationControllerStatusDocs = corev1.ReplicationControllerStatus{}.SwaggerDoc()
-
-	replicationControllers = tableOf(replicationControllerCells,
-		nameColumn,
-		number("Desired", replicationControllerDocs["replicas"]),
-		number("Current", replicationControllerStatusDocs["replicas"]),
-		number("Ready", replicationControllerStatusDocs["readyReplicas"]),
-		ageColumn, containersColumn, imagesColumn,
-		wide(text("Selector", replicationControllerDocs["selector"])))
-)
 
 func replicationControllerCells(c *corev1.ReplicationController, now time.Time) []any {
 	var names, images string
@@ -86,9 +76,7 @@ func replicationControllerCells(c *corev1.ReplicationController, now time.Time) 
 	}
 	return []any{
 		c.Name,
-		wanted(c.Spec.Replicas),
-		int64(c.Status.Replicas),
-		int64(c.Status.ReadyReplicas),
+		wanted(c.Spec.Replicas), int64(c.Status.Replicas), int64(c.Status.ReadyReplicas),
 		age(&c.ObjectMeta, now), names, images,
 		labels.FormatLabels(c.Spec.Selector),
 	}
