@@ -8,16 +8,10 @@ import (
 	"os/signal"
 	"syscall"
 
-	"go.podman.io/storage/pkg/reexec"
-
 	"windlass.dev/windlass/internal/cli"
 )
 
 func main() {
-	// Image layers are unpacked by a child of this very binary.
-	if reexec.Init() {
-		return
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := cli.Run(ctx, os.Args)
 	stop()

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"windlass.dev/windlass/internal/image"
 )
 
 // version is the release of this binary, set by the linker.
@@ -25,6 +27,9 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", e.code)
 // Run carries out the command line args (args[0] is the program) until it is
 // done or ctx ends, and returns the exit code. Errors go to standard error.
 func Run(ctx context.Context, args []string) int {
+	if image.Reexec() {
+		return 0 // this process was a helper that unpacks an image layer
+	}
 	root := newRoot()
 	root.SetArgs(args[1:])
 	err := root.ExecuteContext(ctx)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -34,6 +33,7 @@ import (
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
 	"windlass.dev/windlass/internal/event"
+	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/proxy"
 	"windlass.dev/windlass/internal/scheduler"
 )
@@ -43,7 +43,7 @@ const stopPatience = 10 * time.Second
 
 // run starts the parts in the order in which they stand on each other.
 func (n *node) run(ctx context.Context) error {
-	logger := logr.FromSlogHandler(n.Log.Handler())
+	logger := logr.FromSlogHandler(quiet{n.Log.Handler()})
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger)
 
@@ -182,11 +182,7 @@ func (n *node) proxy(mgr ctrl.Manager) (*proxy.Proxy, error) {
 
 // serveImages answers `windlass image` on a socket in the data directory.
 func (n *node) serveImages(ctx context.Context) error {
-	path := filepath.Join(n.DataDir, "agent.sock")
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	listener, err := listenUnix(path)
+	listener, err := image.Listen(n.DataDir)
 	if err != nil {
 		return err
 	}
@@ -196,22 +192,6 @@ func (n *node) serveImages(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// listenUnix listens at a path that may be longer than a socket's address: the
-// directory is reached through this process's file descriptor.
-func listenUnix(path string) (net.Listener, error) {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))})
-	if err != nil {
-		return nil, fmt.Errorf("listen at %s: %w", path, err)
-	}
-	listener.SetUnlinkOnClose(false)
-	return listener, os.Chmod(path, 0o600)
 }
 
 // becomeReady says when the parts have begun: the caches are filled, and the

@@ -111,7 +111,7 @@ func (n *node) makeNetwork(ctx context.Context) (err error) {
 	if n.runtime, err = oci.New(oci.Config{DataDir: n.DataDir, RuntimePath: n.Runtime, Log: n.Log}); err != nil {
 		return err
 	}
-	if n.images, err = image.New(image.Config{DataDir: n.DataDir, Log: n.Log}); err != nil {
+	if n.images, err = image.New(image.Config{DataDir: n.DataDir, InUse: n.imagesInUse, Log: n.Log}); err != nil {
 		return err
 	}
 	n.network, err = network.New(network.Config{
@@ -132,6 +132,20 @@ func (n *node) makeNetwork(ctx context.Context) (err error) {
 		n.NodeIP, err = nodeAddress(n.gateway(), bridge)
 	}
 	return err
+}
+
+// imagesInUse returns the images that containers were made from, each with the
+// name of one such container.
+func (n *node) imagesInUse(ctx context.Context) (map[string]string, error) {
+	list, err := n.runtime.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[string]string, len(list))
+	for _, c := range list {
+		used[c.ImageID] = c.Name
+	}
+	return used, nil
 }
 
 // containerPids returns the processes of a pod's running containers.
