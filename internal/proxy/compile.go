@@ -1,0 +1,271 @@
+package proxy
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// State is what the API says about Services, and the node to compile for.
+type State struct {
+	Node           Node
+	Services       []*corev1.Service
+	EndpointSlices []*discoveryv1.EndpointSlice
+}
+
+// Compile returns the rules that serve the Services of a State on its node. It
+// depends on nothing else, not even on the order of the lists.
+//
+// Of two Services that want the same address and port, the one whose cluster
+// IP it is has it; else the older; else the one whose namespace/name sorts
+// first. The behaviour of each field is that of
+// https://kubernetes.io/docs/reference/networking/virtual-ips/.
+func Compile(state State) Ruleset {
+	model := NewModel(state.Node)
+	for _, service := range state.Services {
+		model.SetService(service)
+	}
+	for _, slice := range state.EndpointSlices {
+		model.SetSlice(slice)
+	}
+	return model.Compile()
+}
+
+// compileService returns the part of one Service as if no other existed, or nil
+// when it has no virtual address: a headless or ExternalName Service, or one
+// that another proxy serves.
+func compileService(node Node, service *corev1.Service, from []*discoveryv1.EndpointSlice) *Part {
+	if !hasVirtualAddress(service) {
+		return nil
+	}
+	part := &Part{Name: service.Namespace + "/" + service.Name}
+	for _, port := range service.Spec.Ports {
+		protocol, ok := protocolOf(port.Protocol)
+		if !ok || port.Port < 1 || port.Port > 65535 {
+			continue
+		}
+		compiler := portCompiler{node: node, service: service, port: port, protocol: protocol, part: part,
+			endpoints: readyEndpoints(node.Name, port, from)}
+		compiler.compile()
+	}
+	sortElements(part)
+	return part
+}
+
+func hasVirtualAddress(service *corev1.Service) bool {
+	_, foreign := service.Labels["service.kubernetes.io/service-proxy-name"]
+	return !foreign && service.Spec.Type != corev1.ServiceTypeExternalName && len(clusterAddresses(service)) > 0
+}
+
+// portCompiler adds the rules of one port of a Service to the Service's part.
+type portCompiler struct {
+	node      Node
+	service   *corev1.Service
+	port      corev1.ServicePort
+	protocol  Protocol
+	endpoints endpoints
+	part      *Part
+}
+
+// compile adds chains that choose an endpoint, then the ways into them.
+func (c *portCompiler) compile() {
+	inside, outside := c.targets()
+	number := uint16(c.port.Port)
+	for _, address := range clusterAddresses(c.service) {
+		c.enter(Element{Set: setServices, Key: Key{Address: address, Protocol: c.protocol, Port: number}, Goto: inside})
+	}
+	for _, address := range externalAddresses(c.service) {
+		c.enter(Element{Set: setServices, Key: Key{Address: address, Protocol: c.protocol, Port: number}, Goto: outside})
+	}
+	if c.port.NodePort > 0 && c.port.NodePort <= 65535 && hasNodePorts(c.service) {
+		c.enter(Element{Set: setNodePorts, Key: Key{Protocol: c.protocol, Port: uint16(c.port.NodePort)}, Goto: outside})
+	}
+	for _, endpoint := range c.endpoints.all {
+		c.enter(Element{Set: setHairpins, Key: Key{Address: endpoint.Addr(), Second: endpoint.Addr()}})
+	}
+}
+
+// enter adds an element, unless the Service has one of that key already.
+func (c *portCompiler) enter(e Element) {
+	if !slices.ContainsFunc(c.part.Elements, func(x Element) bool { return x.slot() == e.slot() }) {
+		c.part.Elements = append(c.part.Elements, e)
+	}
+}
+
+// targets returns the chains that take packets to the cluster IP (inside), and
+// to node ports, external addresses and load balancer addresses (outside).
+func (c *portCompiler) targets() (inside, outside string) {
+	if len(c.endpoints.all) == 0 {
+		return chainRefuse, chainRefuse
+	}
+	insideLocal := c.service.Spec.InternalTrafficPolicy != nil && *c.service.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	outsideLocal := c.service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if !insideLocal && !outsideLocal || len(c.endpoints.local) == len(c.endpoints.all) {
+		all := c.choose("service", c.endpoints.all)
+		return all, all
+	}
+	local := chainDiscard
+	if len(c.endpoints.local) > 0 {
+		local = c.choose("local", c.endpoints.local)
+	}
+	all := c.choose("service", c.endpoints.all)
+	inside, outside = all, all
+	if insideLocal {
+		inside = local
+	}
+	if outsideLocal {
+		outside = c.splitBySource(all, local)
+	}
+	return inside, outside
+}
+
+// splitBySource adds a chain that sends what comes from pods and from this
+// machine to all endpoints, and what comes from elsewhere to the local ones
+// (externalTrafficPolicy: Local).
+func (c *portCompiler) splitBySource(all, local string) string {
+	chain := Chain{Name: c.name("external"), Rules: []Rule{
+		{addressIn{source: true, prefix: c.node.PodRange}, goTo{all}},
+		{addressLocal{source: true}, goTo{all}},
+		{goTo{local}},
+	}}
+	c.addChain(chain)
+	return chain.Name
+}
+
+// choose adds a chain that sends each new connection to one of the targets,
+// and returns its name.
+func (c *portCompiler) choose(kind string, targets []netip.AddrPort) string {
+	chain := Chain{Name: c.name(kind)}
+	if timeout := affinity(c.service); timeout > 0 {
+		chain.Rules = c.chooseRemembered(targets, timeout)
+	} else {
+		chain.Rules = []Rule{{protocolIs{c.protocol}, toOneOf{targets}}}
+	}
+	c.addChain(chain)
+	return chain.Name
+}
+
+// chooseRemembered returns rules that send a client to the endpoint it had
+// last, if it is still one and the time is not over, and otherwise to any.
+// Each endpoint has a set of its clients and a chain that adds to it. The
+// timeout is in the set's name because the kernel cannot change it later.
+func (c *portCompiler) chooseRemembered(targets []netip.AddrPort, timeout time.Duration) []Rule {
+	var rules []Rule
+	var chains []string
+	for _, target := range targets {
+		clients := c.name("affinity", target.Addr().String(), fmt.Sprint(target.Port()), fmt.Sprint(timeout.Seconds()))
+		chain := c.name("endpoint", target.Addr().String(), fmt.Sprint(target.Port()))
+		c.addSet(Set{Name: clients, Key: []Type{TypeAddress}, Timeout: timeout})
+		c.addChain(Chain{Name: chain, Rules: []Rule{
+			{remember{clients}},
+			{protocolIs{c.protocol}, toOneOf{[]netip.AddrPort{target}}},
+		}})
+		rules = append(rules, Rule{sourceIn{clients}, goTo{chain}})
+		chains = append(chains, chain)
+	}
+	return append(rules, Rule{goToOneOf{chains}})
+}
+
+func (c *portCompiler) addChain(chain Chain) {
+	if !slices.ContainsFunc(c.part.Chains, func(x Chain) bool { return x.Name == chain.Name }) {
+		c.part.Chains = append(c.part.Chains, chain)
+	}
+}
+
+func (c *portCompiler) addSet(set Set) {
+	if !slices.ContainsFunc(c.part.Sets, func(x Set) bool { return x.Name == set.Name }) {
+		c.part.Sets = append(c.part.Sets, set)
+	}
+}
+
+// name returns the name of a chain or set of this port. The kernel takes 127
+// bytes: a longer name keeps its beginning and ends in a hash of the whole.
+func (c *portCompiler) name(kind string, more ...string) string {
+	port := c.port.Name
+	if port == "" {
+		port = fmt.Sprint(c.port.Port)
+	}
+	fields := append([]string{kind, c.service.Namespace, c.service.Name, port}, more...)
+	name := strings.Join(fields, "/")
+	if len(name) <= 127 {
+		return name
+	}
+	hash := fnv.New64a()
+	hash.Write([]byte(name))
+	return fmt.Sprintf("%s/%016x", name[:110], hash.Sum64())
+}
+
+func clusterAddresses(service *corev1.Service) []netip.Addr {
+	texts := service.Spec.ClusterIPs
+	if len(texts) == 0 {
+		texts = []string{service.Spec.ClusterIP}
+	}
+	return addresses4(texts)
+}
+
+// externalAddresses returns the addresses outside the cluster that packets for
+// the Service come to: externalIPs and what its load balancer was given.
+func externalAddresses(service *corev1.Service) []netip.Addr {
+	texts := slices.Clone(service.Spec.ExternalIPs)
+	if service.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
+				texts = append(texts, ingress.IP)
+			}
+		}
+	}
+	return addresses4(texts)
+}
+
+func addresses4(texts []string) []netip.Addr {
+	var found []netip.Addr
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(text); err == nil && address.Is4() {
+			found = append(found, address)
+		}
+	}
+	return found
+}
+
+func hasNodePorts(service *corev1.Service) bool {
+	return service.Spec.Type == corev1.ServiceTypeNodePort || service.Spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+// affinity returns for how long a client stays with its endpoint; 0 is not at all.
+func affinity(service *corev1.Service) time.Duration {
+	if service.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return 0
+	}
+	config := service.Spec.SessionAffinityConfig
+	if config == nil || config.ClientIP == nil || config.ClientIP.TimeoutSeconds == nil || *config.ClientIP.TimeoutSeconds <= 0 {
+		return time.Duration(corev1.DefaultClientIPServiceAffinitySeconds) * time.Second
+	}
+	return time.Duration(*config.ClientIP.TimeoutSeconds) * time.Second
+}
+
+func protocolOf(p corev1.Protocol) (Protocol, bool) {
+	switch protocolOrTCP(p) {
+	case corev1.ProtocolTCP:
+		return TCP, true
+	case corev1.ProtocolUDP:
+		return UDP, true
+	case corev1.ProtocolSCTP:
+		return SCTP, true
+	}
+	return 0, false
+}
+
+func sortElements(part *Part) {
+	slices.SortFunc(part.Elements, func(x, y Element) int {
+		if c := strings.Compare(x.Set, y.Set); c != 0 {
+			return c
+		}
+		return x.Key.compare(y.Key)
+	})
+}

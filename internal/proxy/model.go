@@ -1,0 +1,268 @@
+package proxy
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// Model is a State that is told of one change at a time and compiles only the
+// Services that changed: for the same objects its Compile returns what the
+// function Compile does. It does no input or output and has no lock.
+type Model struct {
+	node     Node
+	services map[string]*entry
+	claims   map[slot][]*entry // who wants it, best claim first
+	owners   map[string]string // namespace/name of each slice: the Service it is for
+	leaving  map[string]uint64 // of the slices with a terminating endpoint: the resourceVersion
+	dirty    map[*entry]bool   // to compile again
+	parts    []*Part           // as of the last Compile; never changed in place
+}
+
+// entry is all that the Model knows of one Service: the object, which may be
+// missing, the slices labelled with its name, and its part as it would be if
+// no other Service existed.
+type entry struct {
+	name    string
+	service *corev1.Service
+	slices  map[string]*discoveryv1.EndpointSlice
+	draft   *Part
+}
+
+// slot is a key of a map, which only one Service can have.
+type slot struct {
+	set string
+	key Key
+}
+
+func (e Element) slot() slot { return slot{e.Set, e.Key} }
+
+// NewModel returns a Model without Services.
+func NewModel(node Node) *Model {
+	return &Model{
+		node:     node,
+		parts:    []*Part{basePart(node)},
+		services: map[string]*entry{},
+		claims:   map[slot][]*entry{},
+		owners:   map[string]string{},
+		leaving:  map[string]uint64{},
+		dirty:    map[*entry]bool{},
+	}
+}
+
+// SetService adds a Service or replaces the one of its name. The Model keeps
+// the object and never changes it.
+func (m *Model) SetService(service *corev1.Service) {
+	e := m.entry(service.Namespace + "/" + service.Name)
+	e.service = service
+	m.dirty[e] = true
+}
+
+// DeleteService removes the Service of that namespace and name.
+func (m *Model) DeleteService(namespace, name string) {
+	e := m.entry(namespace + "/" + name)
+	e.service = nil
+	m.dirty[e] = true
+}
+
+// SetSlice adds an EndpointSlice or replaces the one of its name, which may
+// have been for another Service. The Model keeps the object.
+func (m *Model) SetSlice(slice *discoveryv1.EndpointSlice) {
+	m.DeleteSlice(slice)
+	name, owner := slice.Namespace+"/"+slice.Name, serviceOf(slice)
+	if owner == "" {
+		return
+	}
+	e := m.entry(owner)
+	e.slices[name] = slice
+	m.owners[name] = owner
+	m.dirty[e] = true
+	if hasTerminating(slice) {
+		m.leaving[name] = version(slice)
+	}
+}
+
+// DeleteSlice removes the EndpointSlice of that namespace and name.
+func (m *Model) DeleteSlice(slice *discoveryv1.EndpointSlice) {
+	name := slice.Namespace + "/" + slice.Name
+	owner, ok := m.owners[name]
+	if !ok {
+		return
+	}
+	e := m.entry(owner)
+	delete(e.slices, name)
+	delete(m.owners, name)
+	delete(m.leaving, name)
+	m.dirty[e] = true
+}
+
+func (m *Model) entry(name string) *entry {
+	e, ok := m.services[name]
+	if !ok {
+		e = &entry{name: name, slices: map[string]*discoveryv1.EndpointSlice{}}
+		m.services[name] = e
+	}
+	return e
+}
+
+// Compile returns the Ruleset for the objects as they are now. Parts of
+// Services that did not change since the last call are the same pointers.
+func (m *Model) Compile() Ruleset {
+	unsettled := map[*entry]bool{}
+	for e := range m.dirty {
+		m.withdraw(e, unsettled)
+	}
+	for e := range m.dirty {
+		m.claim(e, unsettled)
+		if e.service == nil && len(e.slices) == 0 {
+			delete(m.services, e.name)
+		}
+	}
+	clear(m.dirty)
+	if len(unsettled) > 0 {
+		m.parts = slices.Clone(m.parts)
+	}
+	for e := range unsettled {
+		m.settle(e)
+	}
+	return Ruleset{Parts: m.parts}
+}
+
+// withdraw takes back what a Service claimed. Every other that wanted one of
+// these slots becomes unsettled.
+func (m *Model) withdraw(e *entry, unsettled map[*entry]bool) {
+	unsettled[e] = true
+	for _, s := range e.claimed() {
+		m.claims[s] = slices.DeleteFunc(m.claims[s], func(x *entry) bool { return x == e })
+		for _, other := range m.claims[s] {
+			unsettled[other] = true
+		}
+		if len(m.claims[s]) == 0 {
+			delete(m.claims, s)
+		}
+	}
+	e.draft = nil
+}
+
+// claim compiles a Service alone and claims what that needs. Every other that
+// wants one of these slots becomes unsettled.
+func (m *Model) claim(e *entry, unsettled map[*entry]bool) {
+	if e.service == nil {
+		return
+	}
+	e.draft = compileService(m.node, e.service, e.sortedSlices())
+	for _, s := range e.claimed() {
+		for _, other := range m.claims[s] {
+			unsettled[other] = true
+		}
+		m.claims[s] = append(m.claims[s], e)
+		slices.SortFunc(m.claims[s], func(x, y *entry) int { return compareClaims(x, y, s.key) })
+	}
+}
+
+// settle puts the part of a Service into the list: its draft, without what
+// others have the better claim to.
+func (m *Model) settle(e *entry) {
+	part := e.draft
+	lost := func(element Element) bool { return element.Goto != "" && m.claims[element.slot()][0] != e }
+	if part != nil && slices.ContainsFunc(part.Elements, lost) {
+		copied := *part
+		copied.Elements = slices.DeleteFunc(slices.Clone(part.Elements), lost)
+		part = &copied
+	}
+	i, found := slices.BinarySearchFunc(m.parts, e.name, func(p *Part, name string) int { return strings.Compare(p.Name, name) })
+	switch {
+	case found && part == nil:
+		m.parts = slices.Delete(m.parts, i, i+1)
+	case found:
+		m.parts[i] = part
+	case part != nil:
+		m.parts = slices.Insert(m.parts, i, part)
+	}
+}
+
+// Terminating returns the highest resourceVersion of the slices that list a
+// terminating endpoint; 0 when there is none, and so nobody waits.
+func (m *Model) Terminating() uint64 {
+	var highest uint64
+	for _, v := range m.leaving {
+		highest = max(highest, v)
+	}
+	return highest
+}
+
+// Has says whether the Model holds a slice at exactly its resourceVersion.
+func (m *Model) Has(slice *discoveryv1.EndpointSlice) bool {
+	owner := serviceOf(slice)
+	if owner == "" {
+		return true
+	}
+	e, ok := m.services[owner]
+	if !ok {
+		return false
+	}
+	held := e.slices[slice.Namespace+"/"+slice.Name]
+	return held != nil && held.ResourceVersion == slice.ResourceVersion
+}
+
+func (e *entry) sortedSlices() []*discoveryv1.EndpointSlice {
+	sorted := make([]*discoveryv1.EndpointSlice, 0, len(e.slices))
+	for _, slice := range e.slices {
+		sorted = append(sorted, slice)
+	}
+	slices.SortFunc(sorted, func(x, y *discoveryv1.EndpointSlice) int { return strings.Compare(x.Name, y.Name) })
+	return sorted
+}
+
+// claimed returns the slots that a Service's draft needs.
+func (e *entry) claimed() []slot {
+	if e.draft == nil {
+		return nil
+	}
+	var claimed []slot
+	for _, element := range e.draft.Elements {
+		if element.Goto != "" {
+			claimed = append(claimed, element.slot())
+		}
+	}
+	return claimed
+}
+
+// compareClaims orders two Services that want the same address and port by the
+// rule that Compile states.
+func compareClaims(x, y *entry, key Key) int {
+	own := func(e *entry) bool { return slices.Contains(clusterAddresses(e.service), key.Address) }
+	switch {
+	case own(x) != own(y):
+		if own(x) {
+			return -1
+		}
+		return 1
+	case !x.service.CreationTimestamp.Equal(&y.service.CreationTimestamp):
+		return x.service.CreationTimestamp.Compare(y.service.CreationTimestamp.Time)
+	}
+	return strings.Compare(x.name, y.name)
+}
+
+// serviceOf returns the namespace/name of the Service that a slice is for;
+// empty when it is for none.
+func serviceOf(slice *discoveryv1.EndpointSlice) string {
+	name := slice.Labels[discoveryv1.LabelServiceName]
+	if name == "" {
+		return ""
+	}
+	return slice.Namespace + "/" + name
+}
+
+// version returns an object's resourceVersion as a number, as this cluster's
+// are; 0 when it is none.
+func version(slice *discoveryv1.EndpointSlice) uint64 {
+	n, err := strconv.ParseUint(slice.ResourceVersion, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The functions below read what the kernel says of the table. They take
+// whatever it sends: what is not ours ends up as contents that equal none.
+
+// ofOurs remembers names of one message; a dump may answer for all tables.
+func (c Contents) readChain(a *netlink.AttributeDecoder) error {
+	var table, name string
+	for a.Next() {
+		switch a.Type() {
+		case unix.NFTA_CHAIN_TABLE:
+			table = a.String()
+		case unix.NFTA_CHAIN_NAME:
+			name = a.String()
+		}
+	}
+	if table == TableName {
+		c.Chains[name] = nil
+	}
+	return a.Err()
+}
+
+func (c Contents) readRule(a *netlink.AttributeDecoder) error {
+	var table, chain string
+	var identity uint64
+	for a.Next() {
+		switch a.Type() {
+		case unix.NFTA_RULE_TABLE:
+			table = a.String()
+		case unix.NFTA_RULE_CHAIN:
+			chain = a.String()
+		case unix.NFTA_RULE_USERDATA:
+			identity = ruleIdentity(a.Bytes())
+		}
+	}
+	if table == TableName {
+		c.Chains[chain] = append(c.Chains[chain], identity)
+	}
+	return a.Err()
+}
+
+// ruleIdentity finds the identity in a rule's user data, a list of type,
+// length and value; 0 when there is none, as in a rule that others added.
+func ruleIdentity(data []byte) uint64 {
+	for len(data) >= 2 && len(data) >= 2+int(data[1]) {
+		kind, value := data[0], data[2:2+int(data[1])]
+		if kind == ruleIdentityType && len(value) == 8 {
+			return binary.BigEndian.Uint64(value)
+		}
+		data = data[2+len(value):]
+	}
+	return 0
+}
+
+func (c Contents) readSet(a *netlink.AttributeDecoder) error {
+	var table, name string
+	var flags uint32
+	for a.Next() {
+		switch a.Type() {
+		case unix.NFTA_SET_TABLE:
+			table = a.String()
+		case unix.NFTA_SET_NAME:
+			name = a.String()
+		case unix.NFTA_SET_FLAGS:
+			flags = a.Uint32()
+		}
+	}
+	if table == TableName && flags&unix.NFT_SET_ANONYMOUS == 0 {
+		c.Sets[name] = map[Key]string{}
+	}
+	return a.Err()
+}
+
+func readElements(a *netlink.AttributeDecoder, set Set, into map[Key]string) error {
+	for a.Next() {
+		if a.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		a.Nested(func(list *netlink.AttributeDecoder) error {
+			for list.Next() {
+				list.Nested(func(item *netlink.AttributeDecoder) error { return readElement(item, set, into) })
+			}
+			return list.Err()
+		})
+	}
+	return a.Err()
+}
+
+func readElement(a *netlink.AttributeDecoder, set Set, into map[Key]string) error {
+	var key Key
+	var chain string
+	var err error
+	for a.Next() {
+		switch a.Type() {
+		case unix.NFTA_SET_ELEM_KEY:
+			a.Nested(func(data *netlink.AttributeDecoder) error {
+				for data.Next() {
+					if data.Type() == unix.NFTA_DATA_VALUE {
+						key, err = decodeKey(set.Key, data.Bytes())
+					}
+				}
+				return err
+			})
+		case unix.NFTA_SET_ELEM_DATA:
+			a.Nested(func(data *netlink.AttributeDecoder) error {
+				for data.Next() {
+					if data.Type() == unix.NFTA_DATA_VERDICT {
+						data.Nested(func(verdict *netlink.AttributeDecoder) error {
+							for verdict.Next() {
+								if verdict.Type() == unix.NFTA_VERDICT_CHAIN {
+									chain = verdict.String()
+								}
+							}
+							return verdict.Err()
+						})
+					}
+				}
+				return data.Err()
+			})
+		}
+	}
+	if a.Err() == nil {
+		into[key] = chain
+	}
+	return a.Err()
+}
+
+// decodeKey is the inverse of Key.encode for a set of these field types.
+func decodeKey(types []Type, b []byte) (Key, error) {
+	if len(b) != 4*len(types) {
+		return Key{}, fmt.Errorf("a key of %d bytes for %d fields", len(b), len(types))
+	}
+	var key Key
+	for i, t := range types {
+		field := [4]byte(b[4*i:])
+		switch {
+		case t == TypeAddress && !key.Address.IsValid():
+			key.Address = netip.AddrFrom4(field)
+		case t == TypeAddress:
+			key.Second = netip.AddrFrom4(field)
+		case t == TypeProtocol:
+			key.Protocol = Protocol(field[0])
+		case t == TypePort:
+			key.Port = binary.BigEndian.Uint16(field[:])
+		}
+	}
+	return key, nil
+}
