@@ -3,6 +3,7 @@ package apiserver_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,20 +91,24 @@ func TestSelectors(t *testing.T) {
 
 func TestAListSeesEveryWriteBefore(t *testing.T) {
 	client, _ := start(t)
-	var slowest time.Duration
+	var waits []time.Duration
 	for i := range 30 {
 		name := fmt.Sprintf("m%d", i)
 		must[*corev1.ConfigMap](t)(client.CoreV1().ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 		// A write to another resource leaves the secrets' cache behind the store.
 		began := time.Now()
 		must[*corev1.SecretList](t)(client.CoreV1().Secrets("default").List(t.Context(), metav1.ListOptions{}))
-		slowest = max(slowest, time.Since(began))
+		waits = append(waits, time.Since(began))
 		list := must[*corev1.ConfigMapList](t)(client.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{}))
 		if len(list.Items) != i+1 {
 			t.Fatalf("%d objects after creating %d", len(list.Items), i+1)
 		}
 	}
-	t.Logf("the slowest list after a write to another resource took %v", slowest)
+	// Unasked, the store tells its caches every 100 ms only how far it is.
+	slices.Sort(waits)
+	if median := waits[len(waits)/2]; median > 50*time.Millisecond {
+		t.Errorf("a list right after a write to another resource takes %v", median)
+	}
 }
 
 // next returns the next event of w, or ends the test.

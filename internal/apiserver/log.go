@@ -74,8 +74,8 @@ func (logs) OverrideMetricsVerb(verb string) string {
 	return verb
 }
 
-// Get implements rest.GetterWithOptions. It returns a streamer of the log, or nil
-// when the pod runs nowhere yet, which reads as an empty log.
+// Get implements rest.GetterWithOptions. It returns a streamer of the log, of an
+// empty one when the pod runs nowhere yet.
 func (l logs) Get(ctx context.Context, name string, options runtime.Object) (runtime.Object, error) {
 	wanted, ok := options.(*corev1.PodLogOptions)
 	if !ok {
@@ -94,7 +94,7 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 		return nil, err
 	}
 	if pod.Spec.NodeName == "" {
-		return nil, nil
+		return &genericrest.LocationStreamer{ContentType: "text/plain"}, nil
 	}
 	host, err := l.agent(ctx, pod.Spec.NodeName)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/metadata"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/registry/generic"
 	"k8s.io/apiserver/pkg/storage"
@@ -106,13 +105,10 @@ func (p prompt) GetCurrentResourceVersion(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The cache's watches carry this metadata, which picks the stream. A notice
-	// that does not come is asked for again by the cache itself.
-	_ = p.RequestWatchProgress(metadata.NewOutgoingContext(ctx, cacheWatches))
+	// A notice that does not come is asked for again by the cache itself.
+	_ = p.RequestWatchProgress(ctx)
 	return version, nil
 }
-
-var cacheWatches = metadata.Pairs("source", "cache")
 
 // endpoint names the in-process etcd, which has no address, to the check of
 // what it is able to do.
