@@ -45,6 +45,12 @@ func loadAddresses(dir string, within netip.Prefix) (*addresses, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the address of pod %s: %w", entry.Name(), err)
 		}
+		if len(content) == 0 { // made as the power failed: the pod had no network yet
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+				return nil, fmt.Errorf("remove an empty record: %w", err)
+			}
+			continue
+		}
 		ip, err := parseAddress(content)
 		if err != nil || a.taken[ip] {
 			return nil, fmt.Errorf("the address of pod %s on record, %q, is damaged or taken twice: remove %s when that pod is gone",

@@ -101,6 +101,18 @@ func TestDamagedRecord(t *testing.T) {
 	}
 }
 
+// TestEmptyRecord: what a power failure leaves does not keep the server from starting.
+func TestEmptyRecord(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "pod-a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := loadAddresses(dir, netip.MustParsePrefix("10.42.0.0/24"))
+	if err != nil || len(a.all()) > 0 {
+		t.Errorf("%v, %v", a.all(), err)
+	}
+}
+
 func FuzzParseAddress(f *testing.F) {
 	f.Add([]byte("10.42.0.7\n"))
 	f.Add([]byte("fe80::1%eth0"))

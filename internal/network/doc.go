@@ -8,6 +8,10 @@
 // that packets between two pods are routed by the node, not switched past it:
 // what was sent to a Service's address comes back through the translation.
 //
+// Looking at a pod's sockets (sockets.go) costs some microseconds, so that it can
+// be done every few milliseconds: each pod has a socket table of its own, and one
+// request asks for all of it.
+//
 // What is known of a pod is on disk: the file <data>/network/pods/<uid> holds
 // its address, <data>/run/netns/<uid> is its namespace, bind-mounted. After a
 // reboot, or in another mount namespace, Setup finds or makes what is missing

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -29,6 +31,7 @@ func linkName(podUID string) string {
 func ensureBridge(name string, ip netip.Addr, bits int) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
+	attrs.MTU = uplinkMTU()
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add: %w", err)
 	}
@@ -53,11 +56,44 @@ func ensureBridge(name string, ip netip.Addr, bits int) (netlink.Link, error) {
 	return bridge, netlink.LinkSetUp(bridge)
 }
 
+// loopbackUp sets lo up, which in a new network namespace nobody else does.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil || lo.Attrs().Flags&net.FlagUp != 0 {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
 // bridgePrefix begins the hardware address of the bridge: locally administered.
 const bridgePrefix = 0x0a
 
+// hardwareAddr is that of a pod's interface: derived from its IP address, so that
+// the pod that has the address next is not sought at the old one.
+func hardwareAddr(ip netip.Addr) net.HardwareAddr {
+	return append(net.HardwareAddr{0x0e, 0x58}, ip.AsSlice()...)
+}
+
+// uplinkMTU is the MTU of the default route's interface, or Ethernet's.
+func uplinkMTU() int {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 1500
+	}
+	for _, route := range routes {
+		if route.LinkIndex == 0 || route.Dst != nil && !route.Dst.IP.IsUnspecified() {
+			continue
+		}
+		if link, err := netlink.LinkByIndex(route.LinkIndex); err == nil && link.Attrs().MTU > 0 {
+			return link.Attrs().MTU
+		}
+	}
+	return 1500
+}
+
 // connect joins the pod's namespace to the bridge with a veth pair and gives
-// its end the pod's address and routes. It mends what is half done.
+// its end the pod's address and routes. It mends what is half done. When it
+// returns packets pass.
 func connect(pod agent.PodNetwork, name, bridgeName string, gateway netip.Addr) error {
 	bridge, err := netlink.LinkByName(bridgeName)
 	if err != nil {
@@ -74,44 +110,101 @@ func connect(pod agent.PodNetwork, name, bridgeName string, gateway netip.Addr) 
 	}
 	defer inside.Close()
 
-	eth, err := inside.LinkByName(podInterface)
+	eth, outside, err := findVeth(inside, name)
 	if err != nil {
-		if eth, err = addVeth(inside, ns, name, bridge); err != nil {
+		return err
+	}
+	if eth == nil {
+		if err := addVeth(pod.IP, ns, name, bridge); err != nil {
 			return err
 		}
-	}
-	if err := setUpInside(inside, eth, pod.IP, gateway); err != nil {
-		return err
-	}
-	outside, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
+		if eth, outside, err = findVeth(inside, name); err != nil {
+			return err
+		}
+		if eth == nil {
+			return errors.New("the veth pair is gone as soon as it is made")
+		}
 	}
 	if outside.Attrs().MasterIndex != bridge.Attrs().Index {
 		if err := netlink.LinkSetMaster(outside, bridge); err != nil {
 			return fmt.Errorf("attach to the bridge: %w", err)
 		}
 	}
-	return netlink.LinkSetUp(outside)
+	if err := netlink.LinkSetUp(outside); err != nil {
+		return fmt.Errorf("set %s up: %w", name, err)
+	}
+	if err := setUpInside(inside, eth, pod.IP, gateway); err != nil {
+		return err
+	}
+	return waitOperational(inside, name, bridgeName)
 }
 
-// addVeth makes the pair and returns the pod's end.
-func addVeth(inside *netlink.Handle, ns netns.NsHandle, name string, bridge netlink.Link) (netlink.Link, error) {
+// findVeth returns the two ends of the pod's pair, or nil and nil when it is not
+// whole: an end without the other, as a node's namespace that the server has left
+// keeps it, is removed.
+func findVeth(inside *netlink.Handle, name string) (eth, outside netlink.Link, err error) {
+	var notFound netlink.LinkNotFoundError
+	if eth, err = inside.LinkByName(podInterface); err != nil && !errors.As(err, &notFound) {
+		return nil, nil, err
+	}
+	if outside, err = netlink.LinkByName(name); err != nil && !errors.As(err, &notFound) {
+		return nil, nil, err
+	}
+	if eth != nil && outside != nil && eth.Attrs().ParentIndex == outside.Attrs().Index && outside.Attrs().ParentIndex == eth.Attrs().Index {
+		return eth, outside, nil
+	}
+	if eth != nil {
+		if err := inside.LinkDel(eth); err != nil && !errors.Is(err, unix.ENODEV) {
+			return nil, nil, fmt.Errorf("remove half a veth pair: %w", err)
+		}
+	}
+	return nil, nil, removeLink(name)
+}
+
+// addVeth makes the pair.
+func addVeth(ip netip.Addr, ns netns.NsHandle, name string, bridge netlink.Link) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	attrs.MasterIndex = bridge.Attrs().Index
 	attrs.MTU = bridge.Attrs().MTU
-	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: podInterface, PeerNamespace: netlink.NsFd(int(ns)), PeerMTU: uint32(attrs.MTU)}
-	err := netlink.LinkAdd(veth)
-	if errors.Is(err, unix.EEXIST) { // left by a namespace that is gone
-		if err = removeLink(name); err == nil {
-			err = netlink.LinkAdd(veth)
+	attrs.Flags = net.FlagUp
+	veth := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: podInterface, PeerNamespace: netlink.NsFd(int(ns)),
+		PeerMTU: uint32(attrs.MTU), PeerHardwareAddr: hardwareAddr(ip),
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add the veth pair: %w", err)
+	}
+	return nil
+}
+
+// waitOperational waits until the kernel, which does that in the background, has
+// put the links to work: a packet that comes before is dropped, and its sender
+// tries again a second later.
+func waitOperational(inside *netlink.Handle, outside, bridge string) error {
+	limit := time.Now().Add(2 * time.Second)
+	for {
+		var waiting []string
+		for _, link := range []struct {
+			name string
+			find func(string) (netlink.Link, error)
+		}{{podInterface, inside.LinkByName}, {outside, netlink.LinkByName}, {bridge, netlink.LinkByName}} {
+			found, err := link.find(link.name)
+			if err != nil {
+				return err
+			}
+			if found.Attrs().OperState != netlink.OperUp {
+				waiting = append(waiting, link.name)
+			}
 		}
+		if len(waiting) == 0 {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("%s not operational after two seconds", strings.Join(waiting, ", "))
+		}
+		time.Sleep(200 * time.Microsecond)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("add the veth pair: %w", err)
-	}
-	return inside.LinkByName(podInterface)
 }
 
 func setUpInside(inside *netlink.Handle, eth netlink.Link, ip, gateway netip.Addr) error {

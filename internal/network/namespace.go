@@ -10,29 +10,76 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nsfsMagic is the file system type of namespace files (statfs(2), NSFS_MAGIC).
-const nsfsMagic = 0x6e736673
-
 // isNamespace reports whether a live namespace is mounted at path.
 func isNamespace(path string) bool {
+	ns, err := openNamespace(path)
+	if err != nil {
+		return false
+	}
+	_ = ns.Close()
+	return true
+}
+
+// openNamespace opens the namespace that is mounted at path. It fails with
+// fs.ErrNotExist where none is, in this mount namespace.
+func openNamespace(path string) (*os.File, error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
 	var stat unix.Statfs_t
-	return unix.Statfs(path, &stat) == nil && stat.Type == nsfsMagic
+	if err := unix.Fstatfs(int(ns.Fd()), &stat); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	if stat.Type != unix.NSFS_MAGIC {
+		_ = ns.Close()
+		return nil, fmt.Errorf("%s holds no namespace: %w", path, fs.ErrNotExist)
+	}
+	return ns, nil
+}
+
+// inNamespace calls do on a thread of its own that move has brought into another
+// network namespace.
+func inNamespace(move, do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		defer home.Close()
+		if err = move(); err == nil {
+			err = do()
+		}
+		if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
+			runtime.UnlockOSThread()
+		} // else the thread is of no use to others: it ends with this goroutine
+		done <- err
+	}()
+	return <-done
+}
+
+// enter moves the calling thread into a network namespace.
+func enter(ns *os.File) func() error {
+	return func() error { return unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET) }
 }
 
 // makeNamespace makes a network namespace and mounts it at path.
 func makeNamespace(path string) error {
-	made := make(chan error)
-	go func() {
-		// The thread is in the new namespace and so of no use to others: it ends
-		// with this goroutine, which never unlocks it.
-		runtime.LockOSThread()
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- fmt.Errorf("unshare: %w", err)
-			return
+	// A file that is there was the mount point of a namespace in another mount
+	// namespace; removing it takes that away.
+	if err := removeNamespace(path); err != nil {
+		return err
+	}
+	return inNamespace(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() error {
+		if err := setSysctls(podSysctls); err != nil {
+			return err
 		}
-		made <- bindNamespace(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), path)
-	}()
-	return <-made
+		return bindNamespace("/proc/thread-self/ns/net", path)
+	})
 }
 
 // bindNamespace mounts the namespace file source at path.

@@ -7,7 +7,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
+	"time"
 
 	"windlass.dev/windlass/internal/agent"
 )
@@ -69,6 +71,9 @@ func podDir(data string) string       { return filepath.Join(data, "network", "p
 // EnsureHost makes the bridge, the routes and the kernel settings that pods
 // need, or mends them. It is idempotent.
 func (n *Network) EnsureHost(context.Context) error {
+	if err := loopbackUp(); err != nil {
+		return fmt.Errorf("set loopback up: %w", err)
+	}
 	bridge, err := ensureBridge(n.cfg.Bridge, n.addresses.gateway, n.cfg.PodRange.Bits())
 	if err != nil {
 		return fmt.Errorf("set up the bridge %s: %w", n.cfg.Bridge, err)
@@ -76,7 +81,7 @@ func (n *Network) EnsureHost(context.Context) error {
 	if err := ensureRoutes(bridge, n.cfg.ServiceRange); err != nil {
 		return fmt.Errorf("route the service range %s: %w", n.cfg.ServiceRange, err)
 	}
-	return ensureSysctls(n.cfg.Bridge, n.cfg.Log)
+	return setSysctls(hostSysctls(n.cfg.Bridge))
 }
 
 // List implements agent.Network.
@@ -98,6 +103,10 @@ func (n *Network) namespacePath(uid string) string {
 
 // Setup implements agent.Network.
 func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, error) {
+	if !validUID.MatchString(podUID) {
+		return agent.PodNetwork{}, fmt.Errorf("pod uid %q: must match %s", podUID, validUID)
+	}
+	began := time.Now()
 	pod := n.pod(podUID)
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
@@ -109,11 +118,17 @@ func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, err
 	if err := n.ensureNamespace(podUID, pod); err != nil {
 		return agent.PodNetwork{}, fmt.Errorf("network namespace of pod %s: %w", podUID, err)
 	}
+	made := time.Now()
 	if err := connect(network, linkName(podUID), n.cfg.Bridge, n.addresses.gateway); err != nil {
 		return agent.PodNetwork{}, fmt.Errorf("connect pod %s to %s: %w", podUID, n.cfg.Bridge, err)
 	}
+	n.cfg.Log.Debug("Pod network is set up", "pod", podUID, "ip", ip,
+		"total", time.Since(began), "namespace", made.Sub(began), "connect", time.Since(made))
 	return network, nil
 }
+
+// validUID is what may name a pod: it becomes a file name.
+var validUID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // ensureNamespace leaves a live namespace at the pod's path: the one that is
 // there, the one that its containers are in, or a new one.

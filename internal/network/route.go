@@ -1,13 +1,9 @@
 package network
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,39 +26,6 @@ func ensureRoutes(bridge netlink.Link, services netip.Prefix) error {
 	toBridge := &netlink.Route{Dst: dst, LinkIndex: bridge.Attrs().Index, Scope: netlink.SCOPE_LINK, Priority: metricBridge}
 	if err := netlink.RouteReplace(toBridge); err != nil {
 		return fmt.Errorf("to the bridge: %w", err)
-	}
-	return nil
-}
-
-// ensureSysctls sets what routing between pods and Services needs. A setting
-// that cannot be made is an error only where pods would not work without it.
-func ensureSysctls(bridge string, log *slog.Logger) error {
-	settings := []struct {
-		name, value string
-		needed      bool
-	}{
-		{"ip_forward", "1", true},
-		// A node port on 127.0.0.1 leaves loopback with that source address, translated.
-		{"conf/" + bridge + "/route_localnet", "1", true},
-		{"conf/" + bridge + "/rp_filter", "0", false},
-		// Packets between pods go in and out by the same bridge, on purpose.
-		{"conf/" + bridge + "/send_redirects", "0", false},
-		{"conf/all/send_redirects", "0", false},
-	}
-	for _, s := range settings {
-		path := filepath.Join("/proc/sys/net/ipv4", s.name)
-		current, err := os.ReadFile(path)
-		if err == nil && string(current) == s.value+"\n" {
-			continue
-		}
-		err = os.WriteFile(path, []byte(s.value), 0)
-		switch {
-		case err == nil:
-		case s.needed && !errors.Is(err, os.ErrNotExist):
-			return fmt.Errorf("set net/ipv4/%s to %s: %w", s.name, s.value, err)
-		default:
-			log.Warn("kernel setting not made", "setting", "net/ipv4/"+s.name, "value", s.value, "error", err)
-		}
 	}
 	return nil
 }
