@@ -24,10 +24,14 @@ type decision struct {
 }
 
 // plan decides what a node's status and taints should be, by its Lease, which
-// may be nil.
-func plan(node *corev1.Node, lease *coordinationv1.Lease, now time.Time) decision {
+// may be nil. Nobody can have been heard while nobody listened: a node counts as
+// alive at listening, when this controller began.
+func plan(node *corev1.Node, lease *coordinationv1.Lease, listening, now time.Time) decision {
 	var d decision
 	heard := node.CreationTimestamp.Time
+	if listening.After(heard) {
+		heard = listening
+	}
 	if lease != nil && lease.Spec.RenewTime != nil && lease.Spec.RenewTime.After(heard) {
 		heard = lease.Spec.RenewTime.Time
 	}

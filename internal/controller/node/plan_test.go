@@ -35,7 +35,7 @@ func TestPlan(t *testing.T) {
 				Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: test.ready}}},
 			}
 			renewed := metav1.NewMicroTime(now.Add(-test.age))
-			d := plan(node, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, now)
+			d := plan(node, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, time.Time{}, now)
 			var taints []string
 			for _, taint := range d.Taints {
 				taints = append(taints, taint.ToString())
@@ -48,9 +48,23 @@ func TestPlan(t *testing.T) {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 			if again := plan(&corev1.Node{Spec: corev1.NodeSpec{Taints: d.Taints, Unschedulable: test.cordon}, Status: corev1.NodeStatus{Conditions: d.Conditions}},
-				&coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, now.Add(time.Second)); again.Lost || again.Retaint {
+				&coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, time.Time{}, now.Add(time.Second)); again.Lost || again.Retaint {
 				t.Errorf("planned on its own result it writes again: %+v", again)
 			}
 		})
+	}
+}
+
+// A server that was down for long finds old Leases: it listens before it judges.
+func TestListenBeforeJudging(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	renewed := metav1.NewMicroTime(now.Add(-time.Hour))
+	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}
+	node := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+	if d := plan(node, lease, now.Add(-time.Second), now); d.Lost || !d.WakeAt.Equal(now.Add(gracePeriod-time.Second)) {
+		t.Errorf("judged after a second: %+v", d)
+	}
+	if d := plan(node, lease, now.Add(-gracePeriod), now); !d.Lost {
+		t.Error("never judged")
 	}
 }

@@ -20,13 +20,14 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&corev1.Node{}).
-		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now})
+		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, listening: time.Now()})
 }
 
 type reconciler struct {
-	client   client.Client
-	recorder record.EventRecorder
-	now      func() time.Time
+	client    client.Client
+	recorder  record.EventRecorder
+	now       func() time.Time
+	listening time.Time // when this process began
 }
 
 // Reconcile looks at one node and its Lease, and writes what the node's agent
@@ -41,7 +42,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	now := r.now()
-	d := plan(&node, lease, now)
+	d := plan(&node, lease, r.listening, now)
 	if err := r.write(ctx, &node, d); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return ctrl.Result{RequeueAfter: 50 * time.Millisecond}, nil
