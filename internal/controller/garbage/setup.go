@@ -38,6 +38,8 @@ func shared() map[schema.GroupKind]client.Object {
 		{Kind: "Namespace"}:                                &corev1.Namespace{},
 		{Kind: "Service"}:                                  &corev1.Service{},
 		{Kind: "Endpoints"}:                                &corev1.Endpoints{}, //nolint:staticcheck // still served, and written by us
+		{Kind: "ConfigMap"}:                                &corev1.ConfigMap{},
+		{Kind: "ServiceAccount"}:                           &corev1.ServiceAccount{},
 		{Kind: "ReplicationController"}:                    &corev1.ReplicationController{},
 		{Group: "apps", Kind: "Deployment"}:                &appsv1.Deployment{},
 		{Group: "apps", Kind: "ReplicaSet"}:                &appsv1.ReplicaSet{},
