@@ -14,10 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -89,13 +91,17 @@ func (n *node) watchStore(ctx context.Context) error {
 // controllers makes the manager with all controllers and the scheduler. Its
 // cache is the one that all parts of this process read.
 func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
+	config := n.api.ClientConfig()
+	config.WarningHandlerWithContext = rest.NoWarnings{} // they are for people: this process uses the legacy Endpoints on purpose
 	patience := stopPatience
-	mgr, err := ctrl.NewManager(n.api.ClientConfig(), ctrl.Options{
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme:                  scheme.Scheme,
 		Metrics:                 server.Options{BindAddress: "0"},
 		HealthProbeBindAddress:  "0",
 		GracefulShutdownTimeout: &patience,
 		Cache:                   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		// Secrets are read when a pod needs one, not kept.
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the controllers' manager: %w", err)
