@@ -2,12 +2,14 @@ package apiserver_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -18,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 )
 
 func plain() runtime.NegotiatedSerializer { return scheme.Codecs.WithoutConversion() }
@@ -291,5 +294,45 @@ func TestEventsHaveTwoViews(t *testing.T) {
 	defer w.Stop()
 	if event, ok := next(t, w).Object.(*eventsv1.Event); !ok || event.Note != "Image is there" {
 		t.Errorf("watched %+v", event)
+	}
+}
+
+// All watchers of an object are served from one copy in memory; each answer must
+// carry its own kind and version all the same.
+func TestWatchersOfOneObjectDoNotDisturbEachOther(t *testing.T) {
+	client, config := start(t)
+	direct := must[rest.Interface](t)(restClient(config))
+	configMaps(t, client, 1)
+	const watchers, writes = 6, 50
+	var group errgroup.Group
+	for i := range watchers {
+		selector := ""
+		if i%2 == 1 { // some through another encoder
+			selector = "metadata.name=m00"
+		}
+		stream, err := direct.Get().AbsPath("/api/v1/configmaps").Param("watch", "1").Param("fieldSelector", selector).Stream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		group.Go(func() error {
+			decoder := json.NewDecoder(stream)
+			for range writes + 1 {
+				var event struct{ Object metav1.TypeMeta }
+				if err := decoder.Decode(&event); err != nil {
+					return err
+				}
+				if event.Object.Kind != "ConfigMap" || event.Object.APIVersion != "v1" {
+					return fmt.Errorf("an event of a %q of version %q", event.Object.Kind, event.Object.APIVersion)
+				}
+			}
+			return nil
+		})
+	}
+	for i := range writes {
+		must[*corev1.ConfigMap](t)(client.CoreV1().ConfigMaps("default").Patch(t.Context(), "m00", types.MergePatchType, fmt.Appendf(nil, `{"data":{"i":"%d"}}`, i), metav1.PatchOptions{}))
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }
