@@ -164,16 +164,22 @@ func (l *life) condemned(u *unit) bool {
 	return ok
 }
 
-func (l *life) condemnation(u *unit) (ProbeState, bool) {
+// verdict is a probe that has condemned a container.
+type verdict struct {
+	kind ProbeKind
+	ProbeState
+}
+
+func (l *life) condemnation(u *unit) (verdict, bool) {
 	if !u.running() {
-		return ProbeState{}, false
+		return verdict{}, false
 	}
 	for _, kind := range []ProbeKind{StartupProbe, LivenessProbe} {
 		if state := l.seen.Probes[ProbeKey{u.current.ID, kind}]; probeOf(u.spec, kind) != nil && state.Failed {
-			return state, true
+			return verdict{kind, state}, true
 		}
 	}
-	return ProbeState{}, false
+	return verdict{}, false
 }
 
 // listening: every TCP port that the container declares has a listener. Once

@@ -176,10 +176,22 @@ func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
 	if u.exited() {
 		return nil
 	}
-	if u.kind != mainUnit || !l.initialized() {
-		return &corev1.ContainerStateWaiting{Reason: ReasonPodInitializing}
+	reason := ReasonContainerCreating
+	if len(l.inits) > 0 && (u.kind != mainUnit || !l.initialized()) {
+		reason = ReasonPodInitializing
 	}
-	return &corev1.ContainerStateWaiting{Reason: ReasonContainerCreating}
+	return &corev1.ContainerStateWaiting{Reason: reason, Message: l.obstacle()}
+}
+
+// obstacle is what keeps all containers of the pod from being started, if it
+// has been tried and has failed.
+func (l *life) obstacle() string {
+	for _, kind := range []ActKind{ActSetupNetwork, ActPrepareVolumes} {
+		if failure, ok := l.failure(kind, ""); ok {
+			return failure.Message
+		}
+	}
+	return ""
 }
 
 func (l *life) imageWaiting(u *unit, failure Failure) *corev1.ContainerStateWaiting {

@@ -99,21 +99,24 @@ func (l *life) finished() bool {
 	return false
 }
 
-// do plans an act, unless it is in flight or has failed and is not due again.
-func (l *life) do(act Act) {
+// do plans an act, unless it is in flight or has failed and is not due again,
+// and reports whether it did.
+func (l *life) do(act Act) bool {
 	key := act.Key()
 	if l.seen.InFlight[key] {
-		return
+		return false
 	}
 	if failure, ok := l.seen.Failures[key]; ok {
 		if at := failure.RetryAt(act.Kind); l.now.Before(at) {
 			l.wake(at)
-			return
+			return false
 		}
 	}
-	if !slices.ContainsFunc(l.d.Acts, func(other Act) bool { return other.Key() == key }) {
-		l.d.Acts = append(l.d.Acts, act)
+	if slices.ContainsFunc(l.d.Acts, func(other Act) bool { return other.Key() == key }) {
+		return false
 	}
+	l.d.Acts = append(l.d.Acts, act)
+	return true
 }
 
 func (l *life) wake(at time.Time) {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -199,8 +200,18 @@ func (l *life) stop(units []*unit, deadline time.Time) {
 			l.wake(killAt)
 		}
 		l.why("stopping %s", u.spec.Name)
-		l.do(act)
+		if l.do(act) && progress == (StopProgress{}) {
+			l.tellStop(u)
+		}
 	}
+}
+
+func (l *life) tellStop(u *unit) {
+	if state, ok := l.condemnation(u); ok && !l.ending() {
+		l.tell(u.spec.Name, corev1.EventTypeNormal, "Killing", "Container %s failed %s probe, will be restarted", u.spec.Name, strings.ToLower(string(state.kind)))
+		return
+	}
+	l.tell(u.spec.Name, corev1.EventTypeNormal, "Killing", "Stopping container %s", u.spec.Name)
 }
 
 func (l *life) stopReason(u *unit) string {

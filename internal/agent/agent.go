@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Agent lives the life of one node's pods.
+type Agent struct {
+	cfg  Config
+	node *nodeFacts
+
+	mu      sync.Mutex
+	ctx     context.Context // of Run, for workers
+	workers map[types.UID]*worker
+	found   map[types.UID]*remains // on the node at start, not yet claimed by a pod
+	running sync.WaitGroup
+}
+
+// remains is what an agent finds of a pod when it starts.
+type remains struct {
+	containers []Container
+	network    *PodNetwork
+}
+
+// New returns an agent. It starts nothing.
+func New(cfg Config) (*Agent, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	facts, err := readNodeFacts(cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("learn about the node: %w", err)
+	}
+	return &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}}, nil
+}
+
+// Run registers the node, takes over the containers that are there, and lives
+// the life of the node's pods until ctx ends. Containers are left running. It
+// returns an error only if it could not begin.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.look(ctx); err != nil {
+		return err
+	}
+	a.ctx = ctx
+	if err := a.watch(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	a.takeAwayOrphans()
+
+	var parts sync.WaitGroup
+	parts.Go(func() { a.watchExits(ctx) })
+	parts.Go(func() { a.keepNode(ctx) })
+	parts.Go(func() { a.keepLease(ctx) })
+	if a.cfg.Listener != nil {
+		parts.Go(func() { a.serveLogs(ctx) })
+	}
+	<-ctx.Done()
+	parts.Wait()
+	a.running.Wait()
+	return nil
+}
+
+// look finds out what is on the node.
+func (a *Agent) look(ctx context.Context) error {
+	containers, err := a.cfg.Runtime.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	networks, err := a.cfg.Network.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list pod networks: %w", err)
+	}
+	a.found = map[types.UID]*remains{}
+	of := func(uid string) *remains {
+		if a.found[types.UID(uid)] == nil {
+			a.found[types.UID(uid)] = &remains{}
+		}
+		return a.found[types.UID(uid)]
+	}
+	for _, c := range containers {
+		of(c.PodUID).containers = append(of(c.PodUID).containers, c)
+	}
+	for _, n := range networks {
+		of(n.PodUID).network = &n
+	}
+	dirs, err := os.ReadDir(a.podsDir())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("list pod directories: %w", err)
+	}
+	for _, dir := range dirs {
+		of(dir.Name())
+	}
+	return nil
+}
+
+// watch begins to hear of the API's changes and returns once every pod that
+// the API has for this node has a worker.
+func (a *Agent) watch(ctx context.Context) error {
+	traffic := toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { a.wakeDraining() },
+		UpdateFunc: func(any, any) { a.wakeDraining() },
+		DeleteFunc: func(any) { a.wakeDraining() },
+	}
+	pods := toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(obj any) { a.deliver(obj.(*corev1.Pod)) },
+		UpdateFunc: func(old, obj any) {
+			if old := old.(*corev1.Pod); old.UID != obj.(*corev1.Pod).UID {
+				a.lose(old.UID)
+			}
+			a.deliver(obj.(*corev1.Pod))
+		},
+		DeleteFunc: func(obj any) {
+			if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+				obj = tombstone.Obj
+			}
+			if pod, ok := obj.(*corev1.Pod); ok {
+				a.lose(pod.UID)
+			}
+		},
+	}
+	var synced []toolscache.InformerSynced
+	for _, kind := range []struct {
+		object  client.Object
+		handler toolscache.ResourceEventHandler
+	}{
+		{&corev1.Node{}, traffic}, {&corev1.Service{}, traffic}, {&discoveryv1.EndpointSlice{}, traffic},
+		{&coordinationv1.Lease{}, traffic}, {&corev1.Pod{}, pods},
+	} {
+		informer, err := a.cfg.Cache.GetInformer(ctx, kind.object)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind.object, err)
+		}
+		registration, err := informer.AddEventHandler(kind.handler)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", kind.object, err)
+		}
+		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
+		synced = append(synced, registration.HasSynced)
+	}
+	if !a.cfg.Cache.WaitForCacheSync(ctx) || !waitFor(ctx, synced) {
+		return fmt.Errorf("fill the cache: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+func waitFor(ctx context.Context, conditions []toolscache.InformerSynced) bool {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for _, met := range conditions {
+		for !met() {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-tick.C:
+			}
+		}
+	}
+	return true
+}
+
+// deliver hands a pod of this node to its worker, which it makes if there is none.
+func (a *Agent) deliver(pod *corev1.Pod) {
+	if pod.Spec.NodeName != a.cfg.NodeName {
+		return
+	}
+	a.mu.Lock()
+	w := a.workers[pod.UID]
+	if w == nil {
+		w = a.employ(pod)
+	}
+	a.mu.Unlock()
+	w.post(func() { w.learn(pod) })
+}
+
+// lose tells the worker of a pod that the API does not have it any more.
+func (a *Agent) lose(uid types.UID) {
+	a.mu.Lock()
+	w := a.workers[uid]
+	a.mu.Unlock()
+	if w != nil {
+		w.post(func() { w.seen.Gone = true })
+	}
+}
+
+// employ makes and starts the worker of a pod. a.mu is held.
+func (a *Agent) employ(pod *corev1.Pod) *worker {
+	found := a.found[pod.UID]
+	if found == nil {
+		found = &remains{}
+	}
+	delete(a.found, pod.UID)
+	w := newWorker(a, pod, Recall(pod, found.containers, found.network))
+	a.workers[pod.UID] = w
+	a.running.Go(func() {
+		w.run(a.ctx)
+		a.mu.Lock()
+		delete(a.workers, pod.UID)
+		a.mu.Unlock()
+	})
+	return w
+}
+
+// takeAwayOrphans begins to remove what is on the node of pods that the API
+// does not have here. The API's pods have claimed theirs before.
+func (a *Agent) takeAwayOrphans() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for uid := range a.found {
+		a.cfg.Log.Info("Removing what is left of a pod that the API does not have", "uid", uid)
+		orphan := &corev1.Pod{}
+		orphan.UID = uid
+		w := a.employ(orphan)
+		w.post(func() { w.seen.Gone = true })
+	}
+}
+
+func (a *Agent) watchExits(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-a.cfg.Runtime.Exits():
+			a.mu.Lock()
+			w := a.workers[types.UID(c.PodUID)]
+			a.mu.Unlock()
+			if w != nil {
+				w.post(func() { w.record(c) })
+			}
+		}
+	}
+}
+
+// wakeDraining wakes the workers that wait for routes to change.
+func (a *Agent) wakeDraining() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		if w.draining.Load() {
+			w.post(nil)
+		}
+	}
+}
+
+func (a *Agent) podsDir() string { return filepath.Join(a.cfg.DataDir, "pods") }
+
+func (a *Agent) podDir(uid types.UID) string { return filepath.Join(a.podsDir(), string(uid)) }
+
+func (a *Agent) podLogDir(pod *corev1.Pod) string {
+	return filepath.Join(a.cfg.DataDir, "logs", "pods", pod.Namespace+"_"+pod.Name+"_"+string(pod.UID))
+}

@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"k8s.io/client-go/tools/record"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Config is what an Agent needs. All fields without a default are required.
+type Config struct {
+	NodeName string
+	NodeIP   netip.Addr
+	PodCIDR  netip.Prefix // this node's share of the pod range
+	DataDir  string       // pods' directories and logs are kept below it
+
+	// Client reads and writes the API. Cache has informers for pods, services,
+	// endpoint slices, leases and nodes; somebody else starts it. Both may be of
+	// the whole cluster: the agent picks what concerns its node.
+	Client   client.Client
+	Cache    cache.Cache
+	Recorder record.EventRecorder
+
+	Runtime Runtime
+	Images  Images
+	Network Network
+
+	Listener net.Listener // for logs; nil serves none
+	TLS      *tls.Config  // for Listener; it has to require client certificates
+
+	NodeLabels map[string]string // beside those that every node has
+	MaxPods    int               // default 250
+	Version    string            // of Windlass, told in the node's info; default "dev"
+	ClusterDNS []netip.Addr      // for /etc/resolv.conf; none: pods have the node's
+	Domain     string            // of the cluster; default "cluster.local"
+	Log        *slog.Logger      // default slog.Default()
+}
+
+func (c Config) complete() (Config, error) {
+	var missing []error
+	for _, need := range []struct {
+		name string
+		is   bool
+	}{
+		{"NodeName", c.NodeName != ""}, {"NodeIP", c.NodeIP.IsValid()}, {"DataDir", c.DataDir != ""},
+		{"Client", c.Client != nil}, {"Cache", c.Cache != nil}, {"Recorder", c.Recorder != nil},
+		{"Runtime", c.Runtime != nil}, {"Images", c.Images != nil}, {"Network", c.Network != nil},
+		{"TLS", c.Listener == nil || c.TLS != nil},
+	} {
+		if !need.is {
+			missing = append(missing, errors.New("agent: Config."+need.name+" is required"))
+		}
+	}
+	if c.MaxPods == 0 {
+		c.MaxPods = 250
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	if c.Domain == "" {
+		c.Domain = "cluster.local"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(missing...)
+}

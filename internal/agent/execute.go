@@ -1,0 +1,395 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/distribution/reference"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/internal/agent/probe"
+	"windlass.dev/windlass/internal/agent/volume"
+)
+
+// work does an act. It runs beside the worker and touches nothing of its; what
+// it returns is called by the worker.
+type work func(ctx context.Context) (learn func(), err error)
+
+// prepare takes from the worker what an act needs to know.
+func (w *worker) prepare(act Act) work {
+	a, pod, seen := w.agent, w.pod, &w.seen
+	uid := string(pod.UID)
+	spec := containerSpecOf(pod, act.Container)
+	switch act.Kind {
+	case ActSetupNetwork:
+		return func(ctx context.Context) (func(), error) {
+			network, err := a.cfg.Network.Setup(ctx, uid)
+			if err != nil {
+				return nil, err
+			}
+			return func() { seen.Network, seen.NetworkStale = &network, false }, nil
+		}
+	case ActPrepareVolumes:
+		return func(ctx context.Context) (func(), error) {
+			_, err := volume.Prepare(a.volumesDir(pod), pod, apiSource{ctx, a.cfg.Client, pod.Namespace}, a.facts(""))
+			if err != nil {
+				return nil, err
+			}
+			return func() { seen.Volumes = true }, nil
+		}
+	case ActEnsureImage:
+		return func(ctx context.Context) (func(), error) {
+			image, err := w.ensureImage(ctx, pod, spec)
+			if err != nil {
+				return nil, err
+			}
+			return func() { seen.Images[act.Container] = FoundImage{act.Attempt, image} }, nil
+		}
+	case ActStart:
+		return w.startWork(act, spec)
+	case ActProbe:
+		return w.probeWork(act, spec)
+	case ActLook:
+		return func(ctx context.Context) (func(), error) {
+			look := Look{At: time.Now()}
+			var err error
+			if look.Sockets, err = a.cfg.Network.Sockets(ctx, uid); err != nil {
+				return nil, err
+			}
+			return func() { seen.Looks = append(slices.Clone(seen.Looks[max(0, len(seen.Looks)-1):]), look) }, nil
+		}
+	case ActPreStop:
+		address := w.probeAddress()
+		return func(ctx context.Context) (func(), error) {
+			ctx, cancel := context.WithDeadline(ctx, act.Deadline)
+			defer cancel()
+			if err := a.preStop(ctx, act, spec, address); err != nil {
+				w.agent.cfg.Log.Warn("PreStop hook failed", "pod", uid, "container", act.Container, "err", err)
+				return func() {
+					w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true })
+					w.tell(Event{act.Container, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: " + err.Error()})
+				}, nil
+			}
+			return func() { w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true }) }, nil
+		}
+	case ActStop, ActKill:
+		return w.signalWork(act, spec)
+	case ActRemove:
+		return w.removeWork(act)
+	case ActTeardownNetwork:
+		return func(ctx context.Context) (func(), error) {
+			if err := a.cfg.Network.Teardown(ctx, uid); err != nil {
+				return nil, err
+			}
+			return func() { seen.Network, seen.Looks = nil, nil }, nil
+		}
+	case ActCleanUp:
+		return func(context.Context) (func(), error) {
+			if err := a.cleanUp(pod); err != nil {
+				return nil, err
+			}
+			return func() { seen.CleanedUp = true }, nil
+		}
+	case ActDeletePod:
+		want := w.want
+		return func(ctx context.Context) (func(), error) {
+			if err := a.deletePod(ctx, pod, want); err != nil {
+				return nil, err
+			}
+			return func() { seen.Deleted = true }, nil
+		}
+	}
+	return func(context.Context) (func(), error) { return nil, fmt.Errorf("no such act: %s", act.Kind) }
+}
+
+func (w *worker) progress(id string, change func(*StopProgress)) {
+	p := w.seen.Stops[id]
+	change(&p)
+	w.seen.Stops[id] = p
+}
+
+// imageError is an image that cannot be had, with the reason for the status.
+type imageError struct {
+	reason string
+	err    error
+}
+
+func (e *imageError) Error() string { return e.err.Error() }
+func (e *imageError) Unwrap() error { return e.err }
+
+// configError is a spec that cannot be resolved: what it refers to is missing.
+type configError struct{ err error }
+
+func (e *configError) Error() string { return e.err.Error() }
+func (e *configError) Unwrap() error { return e.err }
+
+// reasonOf is the waiting reason that tells of a failed act.
+func reasonOf(kind ActKind, err error) string {
+	var image *imageError
+	var config *configError
+	switch {
+	case errors.As(err, &image):
+		return image.reason
+	case errors.As(err, &config):
+		return ReasonConfigError
+	case kind == ActStart:
+		return ReasonRunError
+	case kind == ActEnsureImage:
+		return ReasonImagePull
+	}
+	return ReasonContainerCreating
+}
+
+// tellFailure tells of a failed act as Kubernetes does.
+func (w *worker) tellFailure(act Act, failure Failure) {
+	warn := func(container, reason, message string) {
+		w.tell(Event{container, corev1.EventTypeWarning, reason, message})
+	}
+	switch act.Kind {
+	case ActSetupNetwork:
+		warn("", "FailedCreatePodSandBox", "Failed to create pod sandbox: "+failure.Message)
+	case ActPrepareVolumes:
+		warn("", "FailedMount", failure.Message)
+	case ActEnsureImage:
+		if failure.Reason == ReasonImagePull {
+			image := containerSpecOf(w.pod, act.Container).Image
+			warn(act.Container, "Failed", fmt.Sprintf("Failed to pull image %q: %s", image, failure.Message))
+			warn(act.Container, "Failed", "Error: "+failure.Reason)
+			return
+		}
+		warn(act.Container, failure.Reason, failure.Message)
+		warn(act.Container, "Failed", "Error: "+failure.Reason)
+	case ActStart:
+		warn(act.Container, "Failed", "Error: "+failure.Message)
+	}
+}
+
+// ensureImage finds or pulls a container's image, as its imagePullPolicy says.
+func (w *worker) ensureImage(ctx context.Context, pod *corev1.Pod, spec *corev1.Container) (*Image, error) {
+	tell := func(eventType, reason, format string, args ...any) {
+		event := Event{spec.Name, eventType, reason, fmt.Sprintf(format, args...)}
+		w.post(func() { w.tell(event) })
+	}
+	if _, err := reference.ParseAnyReference(spec.Image); err != nil {
+		return nil, &imageError{ReasonInvalidImageName, fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", spec.Image, spec.Image, err)} //nolint:staticcheck // Kubernetes' text
+	}
+	if spec.ImagePullPolicy != corev1.PullAlways {
+		image, err := w.agent.cfg.Images.Find(ctx, spec.Image)
+		switch {
+		case err == nil:
+			tell(corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", spec.Image)
+			return image, nil
+		case !errors.Is(err, ErrImageNotFound):
+			return nil, &imageError{ReasonImageInspect, fmt.Errorf("Failed to inspect image %q: %w", spec.Image, err)} //nolint:staticcheck // Kubernetes' text
+		case spec.ImagePullPolicy == corev1.PullNever:
+			return nil, &imageError{ReasonImageNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", spec.Image)} //nolint:staticcheck // Kubernetes' text
+		}
+	}
+	tell(corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)
+	began := time.Now()
+	image, err := w.agent.cfg.Images.Pull(ctx, spec.Image)
+	if err != nil {
+		return nil, &imageError{ReasonImagePull, err}
+	}
+	took := time.Since(began).Round(time.Millisecond)
+	tell(corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes.", spec.Image, took, took, image.Size)
+	return image, nil
+}
+
+func (w *worker) startWork(act Act, spec *corev1.Container) work {
+	a, pod, image, network := w.agent, w.pod, w.seen.Images[act.Container].Image, w.seen.Network
+	return func(ctx context.Context) (func(), error) {
+		want, err := a.containerSpec(ctx, pod, spec, act, image, network)
+		if err != nil {
+			return nil, err
+		}
+		c, err := a.cfg.Runtime.Start(ctx, want)
+		if err != nil {
+			return nil, err
+		}
+		return func() {
+			w.record(c)
+			w.tell(Event{act.Container, corev1.EventTypeNormal, "Created", "Created container: " + act.Container})
+			w.tell(Event{act.Container, corev1.EventTypeNormal, "Started", "Started container " + act.Container})
+		}, nil
+	}
+}
+
+func (w *worker) probeWork(act Act, spec *corev1.Container) work {
+	a, p := w.agent, probeOf(spec, act.Probe)
+	target := probe.Target{Address: w.probeAddress(), Ports: spec.Ports, Exec: func(ctx context.Context, command []string) (int, []byte, error) {
+		return a.cfg.Runtime.Exec(ctx, act.ID, command)
+	}}
+	return func(ctx context.Context) (func(), error) {
+		began := time.Now()
+		failure := probe.Run(ctx, p, target)
+		ended := time.Now()
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		return func() { w.probed(act, p, failure, began, ended) }, nil
+	}
+}
+
+func (w *worker) probed(act Act, p *corev1.Probe, failure error, began, ended time.Time) {
+	running := slices.ContainsFunc(w.seen.Containers, func(c Container) bool { return c.ID == act.ID && c.Phase == ContainerRunning })
+	if !running {
+		return
+	}
+	message := ""
+	if failure != nil {
+		message = failure.Error()
+	}
+	key := ProbeKey{act.ID, act.Probe}
+	next, tell := w.seen.Probes[key].Next(p, failure == nil, message, ended, ended.Sub(began))
+	w.seen.Probes[key] = next
+	if tell {
+		w.tell(Event{act.Container, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", act.Probe, message)})
+	}
+}
+
+// probeAddress is where the pod's containers answer.
+func (w *worker) probeAddress() string {
+	if w.seen.Network != nil {
+		return w.seen.Network.IP.String()
+	}
+	return w.agent.cfg.NodeIP.String()
+}
+
+func (a *Agent) preStop(ctx context.Context, act Act, spec *corev1.Container, address string) error {
+	hook := spec.Lifecycle.PreStop
+	switch {
+	case hook.Exec != nil:
+		code, output, err := a.cfg.Runtime.Exec(ctx, act.ID, hook.Exec.Command)
+		if err == nil && code != 0 {
+			err = fmt.Errorf("exit code %d: %.200s", code, output)
+		}
+		return err
+	case hook.HTTPGet != nil:
+		return probe.HTTP(ctx, hook.HTTPGet, probe.Target{Address: address, Ports: spec.Ports})
+	case hook.Sleep != nil:
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(hook.Sleep.Seconds) * time.Second):
+			return nil
+		}
+	}
+	return errors.New("the hook has no handler that is supported (exec, httpGet, sleep)")
+}
+
+func (w *worker) signalWork(act Act, spec *corev1.Container) work {
+	a, imageID := w.agent, w.imageIDOf(act.ID)
+	return func(ctx context.Context) (func(), error) {
+		signal := syscall.SIGKILL
+		if act.Kind == ActStop {
+			signal = a.stopSignal(ctx, spec, imageID)
+		}
+		if err := a.cfg.Runtime.Signal(ctx, act.ID, signal); err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		return func() {
+			w.progress(act.ID, func(p *StopProgress) {
+				if p.SignalledAt.IsZero() {
+					p.SignalledAt = now
+				}
+				if act.Kind == ActKill {
+					p.KilledAt = now
+				}
+			})
+		}, nil
+	}
+}
+
+func (w *worker) imageIDOf(id string) string {
+	for _, c := range w.seen.Containers {
+		if c.ID == id {
+			return c.ImageID
+		}
+	}
+	return ""
+}
+
+func (w *worker) removeWork(act Act) work {
+	a, keepLog, logPath := w.agent, w.pod.DeletionTimestamp != nil || w.seen.Gone, ""
+	for _, c := range w.seen.Containers {
+		if c.ID == act.ID {
+			logPath = c.LogPath
+		}
+	}
+	return func(ctx context.Context) (func(), error) {
+		if err := a.cfg.Runtime.Remove(ctx, act.ID); err != nil {
+			return nil, err
+		}
+		if !keepLog && logPath != "" {
+			if err := os.Remove(logPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
+		return func() {
+			if keepLog {
+				w.seen.Removed[act.ID] = true
+				w.seen.kill(act.ID)
+				return
+			}
+			w.seen.Containers = slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.ID == act.ID })
+		}, nil
+	}
+}
+
+// kill: a container was removed while it ran, as those of a pod that is gone are.
+func (seen *Observed) kill(id string) {
+	for i := range seen.Containers {
+		if c := &seen.Containers[i]; c.ID == id && c.Phase == ContainerRunning {
+			c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, 137, time.Now()
+		}
+	}
+}
+
+// cleanUp removes a pod's directory and logs.
+func (a *Agent) cleanUp(pod *corev1.Pod) error {
+	logs, err := filepath.Glob(filepath.Join(a.cfg.DataDir, "logs", "pods", "*_"+string(pod.UID)))
+	if err != nil {
+		return err
+	}
+	errs := []error{volume.Remove(a.podDir(pod.UID))}
+	for _, dir := range logs {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// deletePod writes a pod's last status and has the API forget it.
+func (a *Agent) deletePod(ctx context.Context, pod *corev1.Pod, last *corev1.PodStatus) error {
+	if !equality.Semantic.DeepEqual(&pod.Status, last) {
+		if _, err := a.patchStatus(ctx, pod, last); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return fmt.Errorf("write the last status: %w", err)
+		}
+	}
+	err := a.cfg.Client.Delete(ctx, pod.DeepCopy(), client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
+}
+
+func containerSpecOf(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return &corev1.Container{Name: name}
+}

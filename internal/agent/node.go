@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
+)
+
+// How often the node tells that it lives: its status rarely, its Lease often,
+// as Kubernetes documents heartbeats.
+const (
+	heartbeatEvery = 5 * time.Minute
+	nodeCheckEvery = 10 * time.Second
+	leaseEvery     = 10 * time.Second
+	leaseSeconds   = 40
+	nodeRetry      = 200 * time.Millisecond
+)
+
+// keepNode registers the node and keeps its status true until ctx ends.
+func (a *Agent) keepNode(ctx context.Context) {
+	told := time.Time{}
+	var images []corev1.ContainerImage
+	for ctx.Err() == nil {
+		now := time.Now()
+		pause := nodeCheckEvery
+		beat := now.Sub(told) >= heartbeatEvery
+		if list, err := a.cfg.Images.List(ctx); err == nil {
+			images = imagesOf(list)
+		}
+		switch wrote, err := a.tellNode(ctx, now, beat, images); {
+		case err != nil && ctx.Err() == nil:
+			a.cfg.Log.Warn("Telling the API of the node", "err", err)
+			pause = nodeRetry
+		case wrote:
+			told = now
+		}
+		rest(ctx, pause)
+	}
+}
+
+func rest(ctx context.Context, pause time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause):
+	}
+}
+
+// tellNode makes the Node in the API be what it is. It reports whether it wrote.
+func (a *Agent) tellNode(ctx context.Context, now time.Time, beat bool, images []corev1.ContainerImage) (wrote bool, err error) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.NodeName}}
+	err = a.cfg.Client.Get(ctx, client.ObjectKeyFromObject(node), node)
+	if apierrors.IsNotFound(err) {
+		a.describeNode(node)
+		if err := a.cfg.Client.Create(ctx, node); err != nil && !apierrors.IsAlreadyExists(err) {
+			return false, fmt.Errorf("register node %s: %w", a.cfg.NodeName, err)
+		}
+		beat = true
+	} else if err != nil {
+		return false, fmt.Errorf("get node %s: %w", a.cfg.NodeName, err)
+	}
+	base := node.DeepCopy()
+	if a.describeNode(node); !equality.Semantic.DeepEqual(base, node) {
+		if err := a.cfg.Client.Patch(ctx, node, client.StrategicMergeFrom(base)); err != nil {
+			return false, fmt.Errorf("describe node %s: %w", a.cfg.NodeName, err)
+		}
+	}
+	base = node.DeepCopy()
+	node.Status = a.nodeStatus(now, node.Status, images, beat)
+	if equality.Semantic.DeepEqual(base.Status, node.Status) {
+		return false, nil
+	}
+	if err := a.cfg.Client.Status().Patch(ctx, node, client.StrategicMergeFrom(base)); err != nil {
+		return false, fmt.Errorf("write the status of node %s: %w", a.cfg.NodeName, err)
+	}
+	return true, nil
+}
+
+// describeNode sets the labels and the spec that the agent owns.
+func (a *Agent) describeNode(node *corev1.Node) {
+	if node.Labels == nil {
+		node.Labels = map[string]string{}
+	}
+	for name, value := range a.cfg.NodeLabels {
+		node.Labels[name] = value
+	}
+	node.Labels[corev1.LabelHostname] = a.cfg.NodeName
+	node.Labels[corev1.LabelOSStable] = runtime.GOOS
+	node.Labels[corev1.LabelArchStable] = runtime.GOARCH
+	if a.cfg.PodCIDR.IsValid() && node.Spec.PodCIDR == "" {
+		node.Spec.PodCIDR = a.cfg.PodCIDR.String()
+		node.Spec.PodCIDRs = []string{node.Spec.PodCIDR}
+	}
+}
+
+// nodeStatus is what the node's status should be, given what it is. The times
+// of heartbeats move only with beat.
+func (a *Agent) nodeStatus(now time.Time, old corev1.NodeStatus, images []corev1.ContainerImage, beat bool) corev1.NodeStatus {
+	status := *old.DeepCopy()
+	status.Capacity, status.Allocatable = a.capacity(), a.allocatable()
+	status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: a.cfg.NodeIP.String()},
+		{Type: corev1.NodeHostName, Address: a.cfg.NodeName},
+	}
+	status.NodeInfo = a.node.info
+	status.NodeInfo.ContainerRuntimeVersion = runtimeScheme + strings.TrimPrefix(a.cfg.Version, "v")
+	status.NodeInfo.KubeletVersion = a.cfg.Version
+	if a.cfg.Listener != nil {
+		if address, ok := a.cfg.Listener.Addr().(*net.TCPAddr); ok {
+			status.DaemonEndpoints.KubeletEndpoint.Port = int32(address.Port)
+		}
+	}
+	status.Images = images
+	for _, c := range []corev1.NodeCondition{
+		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "the node has sufficient memory available"},
+		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "the node has no disk pressure"},
+		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "the node has sufficient PIDs available"},
+		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "the agent lives its pods' lives"},
+	} {
+		setNodeCondition(&status, c, now, beat)
+	}
+	return status
+}
+
+func setNodeCondition(status *corev1.NodeStatus, c corev1.NodeCondition, now time.Time, beat bool) {
+	c.LastHeartbeatTime, c.LastTransitionTime = *stamp(now), *stamp(now)
+	i := slices.IndexFunc(status.Conditions, func(old corev1.NodeCondition) bool { return old.Type == c.Type })
+	if i < 0 {
+		status.Conditions = append(status.Conditions, c)
+		return
+	}
+	old := status.Conditions[i]
+	if old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+		if !beat {
+			c.LastHeartbeatTime = old.LastHeartbeatTime
+		}
+	}
+	status.Conditions[i] = c
+}
+
+// maxImages is how many images a node's status tells of, the largest first.
+const maxImages = 50
+
+func imagesOf(list []Image) []corev1.ContainerImage {
+	slices.SortFunc(list, func(a, b Image) int {
+		if a.Size != b.Size {
+			return int(min(max(b.Size-a.Size, -1), 1))
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	var images []corev1.ContainerImage
+	for _, image := range list[:min(len(list), maxImages)] {
+		if len(image.Names) > 0 {
+			images = append(images, corev1.ContainerImage{Names: image.Names, SizeBytes: image.Size})
+		}
+	}
+	return images
+}
+
+// keepLease renews the node's Lease until ctx ends.
+func (a *Agent) keepLease(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause := leaseEvery
+		if err := a.renewLease(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			a.cfg.Log.Warn("Renewing the node's lease", "err", err)
+			pause = nodeRetry
+		}
+		rest(ctx, pause)
+	}
+}
+
+func (a *Agent) renewLease(ctx context.Context, now time.Time) error {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.NamespaceNodeLease, Name: a.cfg.NodeName}}
+	err := a.cfg.Client.Get(ctx, client.ObjectKeyFromObject(lease), lease)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	base := lease.DeepCopy()
+	seconds, renewed := int32(leaseSeconds), metav1.NewMicroTime(now)
+	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds, lease.Spec.RenewTime = &a.cfg.NodeName, &seconds, &renewed
+	if err == nil {
+		return a.cfg.Client.Patch(ctx, lease, client.MergeFrom(base))
+	}
+	node := &corev1.Node{}
+	if err := a.cfg.Client.Get(ctx, client.ObjectKey{Name: a.cfg.NodeName}, node); err == nil {
+		lease.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
+	}
+	return a.cfg.Client.Create(ctx, lease)
+}

@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
+)
+
+// leaseLife is how long a node counts as live after it has renewed its lease.
+const leaseLife = 40 * time.Second
+
+// readRoutes reads from the cache who may send a pod traffic.
+func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now time.Time) (Routes, error) {
+	var routes Routes
+	var services corev1.ServiceList
+	if err := reader.List(ctx, &services, client.InNamespace(pod.Namespace)); err != nil {
+		return routes, fmt.Errorf("list services: %w", err)
+	}
+	for i := range services.Items {
+		s := &services.Items[i]
+		if len(s.Spec.Selector) == 0 || s.Spec.Type == corev1.ServiceTypeExternalName ||
+			!labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+			continue
+		}
+		routes.Services = append(routes.Services, s.Name)
+	}
+	if len(routes.Services) == 0 {
+		return routes, nil
+	}
+	var slices discoveryv1.EndpointSliceList
+	if err := reader.List(ctx, &slices, client.InNamespace(pod.Namespace)); err != nil {
+		return routes, fmt.Errorf("list endpoint slices: %w", err)
+	}
+	for i := range slices.Items {
+		if listed, ok := sliceOf(&slices.Items[i], pod); ok {
+			routes.Slices = append(routes.Slices, listed)
+		}
+	}
+	var err error
+	routes.Proxies, err = readProxies(ctx, reader, now)
+	return routes, err
+}
+
+func sliceOf(slice *discoveryv1.EndpointSlice, pod *corev1.Pod) (Slice, bool) {
+	is := func(condition *bool) bool { return condition != nil && *condition }
+	for i := range slice.Endpoints {
+		e := &slice.Endpoints[i]
+		if e.TargetRef == nil || e.TargetRef.UID != pod.UID {
+			continue
+		}
+		version, err := strconv.ParseUint(slice.ResourceVersion, 10, 64)
+		return Slice{
+			Service: slice.Labels[discoveryv1.LabelServiceName], Version: version,
+			Ready: e.Conditions.Ready == nil || is(e.Conditions.Ready), Terminating: is(e.Conditions.Terminating),
+		}, err == nil
+	}
+	return Slice{}, false
+}
+
+// readProxies returns how far the proxy of each live node is.
+func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Proxy, error) {
+	var nodes corev1.NodeList
+	if err := reader.List(ctx, &nodes); err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	var list coordinationv1.LeaseList
+	if err := reader.List(ctx, &list, client.InNamespace(v1alpha1.NamespaceNodeLease)); err != nil {
+		return nil, fmt.Errorf("list leases: %w", err)
+	}
+	leases := map[string]*coordinationv1.Lease{}
+	for i := range list.Items {
+		leases[list.Items[i].Name] = &list.Items[i]
+	}
+	var proxies []Proxy
+	for i := range nodes.Items {
+		node := nodes.Items[i].Name
+		own := leases[node]
+		if own == nil || own.Spec.RenewTime == nil || now.Sub(own.Spec.RenewTime.Time) > leaseLife {
+			continue
+		}
+		proxy := Proxy{Node: node}
+		if lease := leases[v1alpha1.ProxyLeaseName(node)]; lease != nil {
+			if version, err := strconv.ParseUint(lease.Annotations[v1alpha1.AnnotationAppliedVersion], 10, 64); err == nil {
+				proxy.Applied = version
+			}
+		}
+		proxies = append(proxies, proxy)
+	}
+	return proxies, nil
+}

@@ -1,0 +1,366 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/reference"
+)
+
+// statusPatience is how long a change of the status waits for others to be
+// written with it, unless it is urgent.
+const statusPatience = 100 * time.Millisecond
+
+// worker lives the life of one pod: it calls Step, does what that says, and
+// waits for something to change. Only its own goroutine touches its state;
+// others post to it.
+type worker struct {
+	agent *Agent
+
+	pod       *corev1.Pod // the newest that is known, the API's or the answer to our own write
+	seen      Observed
+	cancels   map[string]context.CancelFunc // of acts in flight, by key
+	followers map[string][]chan struct{}    // closed when the container of that ID has ended
+	acts      sync.WaitGroup
+
+	want       *corev1.PodStatus // as last decided
+	dirtySince time.Time         // when the status began to differ from the API's
+	writing    bool
+	written    *corev1.PodStatus // what was last written
+	writtenAt  string            // the resourceVersion that the write made
+	writeAgain time.Time         // after a failed write
+	writeFails int
+	lastWhy    string
+
+	draining atomic.Bool // changes of routes concern it
+
+	mu    sync.Mutex
+	inbox []func()
+	over  bool // nobody reads the inbox any more
+	wake  chan struct{}
+}
+
+func newWorker(a *Agent, pod *corev1.Pod, seen Observed) *worker {
+	seen.Node = NodeAddress{Name: a.cfg.NodeName, IP: a.cfg.NodeIP}
+	return &worker{
+		agent: a, pod: pod, seen: seen,
+		cancels:   map[string]context.CancelFunc{},
+		followers: map[string][]chan struct{}{},
+		wake:      make(chan struct{}, 1),
+	}
+}
+
+// post has f called by the worker's goroutine before its next decision. A nil f
+// only wakes it. It reports false if the worker has ended.
+func (w *worker) post(f func()) bool {
+	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return false
+	}
+	if f != nil {
+		w.inbox = append(w.inbox, f)
+	}
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+func (w *worker) readInbox() {
+	w.mu.Lock()
+	inbox := w.inbox
+	w.inbox = nil
+	w.mu.Unlock()
+	for _, f := range inbox {
+		f()
+	}
+}
+
+// run decides and acts until the pod is gone or ctx ends. Acts that make or
+// remove something on the node are waited for, so that none is cut in the middle.
+func (w *worker) run(ctx context.Context) {
+	defer w.end()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		w.readInbox()
+		w.releaseFollowers()
+		w.readRoutes(ctx)
+		now := time.Now()
+		decision := Step(now, w.pod, w.seen)
+		w.seen.Memory, w.want = decision.Memory, &decision.Status
+		w.explain(decision)
+		if decision.Done {
+			return
+		}
+		if decision.Ending {
+			w.cancelFetches()
+		}
+		for _, act := range decision.Acts {
+			w.begin(ctx, act)
+		}
+		wakeAt := earlier(decision.WakeAt, w.writeStatus(ctx, now, &decision.Status))
+		timer.Reset(sleepUntil(now, wakeAt))
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+func (w *worker) end() {
+	w.acts.Wait()
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	w.readInbox()
+	for _, waiting := range w.followers {
+		for _, ended := range waiting {
+			close(ended)
+		}
+	}
+	w.followers = nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// sleepUntil keeps a decision that is due at once from being repeated without a pause.
+func sleepUntil(now, at time.Time) time.Duration {
+	if at.IsZero() {
+		return time.Hour
+	}
+	return max(at.Sub(now), time.Millisecond)
+}
+
+// learn takes in the pod as the API has it, unless something newer is known.
+func (w *worker) learn(pod *corev1.Pod) {
+	if older(pod, w.pod) {
+		return
+	}
+	if pod.DeletionTimestamp != nil && (w.pod.DeletionTimestamp == nil || !pod.DeletionTimestamp.Equal(w.pod.DeletionTimestamp)) {
+		w.seen.DeletionSeen = time.Now()
+	}
+	w.pod = pod
+}
+
+func older(a, b *corev1.Pod) bool {
+	x, errX := strconv.ParseUint(a.ResourceVersion, 10, 64)
+	y, errY := strconv.ParseUint(b.ResourceVersion, 10, 64)
+	return errX == nil && errY == nil && x < y
+}
+
+func (w *worker) record(c Container) {
+	w.seen.Record(c)
+	if c.Phase == ContainerExited {
+		for _, kind := range []ProbeKind{StartupProbe, ReadinessProbe, LivenessProbe} {
+			delete(w.seen.Probes, ProbeKey{c.ID, kind})
+		}
+	}
+}
+
+func (w *worker) explain(d Decision) {
+	for _, e := range d.Events {
+		w.tell(e)
+	}
+	if d.Why != w.lastWhy {
+		w.lastWhy = d.Why
+		w.agent.cfg.Log.Debug("Pod", "namespace", w.pod.Namespace, "name", w.pod.Name, "why", d.Why)
+	}
+}
+
+// tell records an Event about the pod or one of its containers.
+func (w *worker) tell(e Event) {
+	path := ""
+	if e.Container != "" {
+		path = "spec.containers{" + e.Container + "}"
+		for i := range w.pod.Spec.InitContainers {
+			if w.pod.Spec.InitContainers[i].Name == e.Container {
+				path = "spec.initContainers{" + e.Container + "}"
+			}
+		}
+	}
+	object, err := reference.GetPartialReference(scheme.Scheme, w.pod, path)
+	if err != nil {
+		w.agent.cfg.Log.Error("Telling an event", "pod", w.pod.Name, "err", err)
+		return
+	}
+	w.agent.cfg.Recorder.Event(object, e.Type, e.Reason, e.Message)
+}
+
+// readRoutes reads who may send the pod traffic while that matters.
+func (w *worker) readRoutes(ctx context.Context) {
+	matters := w.pod.DeletionTimestamp != nil && w.seen.Memory.Drain.DoneAt.IsZero()
+	for _, state := range w.seen.Probes {
+		matters = matters || state.Failed
+	}
+	matters = matters && !w.seen.Gone && !drainOff(w.pod)
+	w.draining.Store(matters)
+	if !matters {
+		return
+	}
+	routes, err := readRoutes(ctx, w.agent.cfg.Cache, w.pod, time.Now())
+	if err != nil {
+		w.agent.cfg.Log.Error("Reading routes", "pod", w.pod.Name, "err", err)
+		return
+	}
+	w.seen.Routes = routes
+}
+
+// begin starts an act beside the worker, which hears of its result by post.
+func (w *worker) begin(ctx context.Context, act Act) {
+	key := act.Key()
+	own, cancel := ctx, context.CancelFunc(func() {})
+	switch act.Kind {
+	case ActEnsureImage, ActProbe, ActLook, ActPreStop:
+		own, cancel = context.WithCancel(ctx)
+	default: // is not cut in the middle when the agent ends
+		own = context.WithoutCancel(ctx)
+	}
+	w.cancels[key] = cancel
+	w.seen.InFlight[key] = true
+	work := w.prepare(act)
+	w.acts.Go(func() {
+		learn, err := work(own)
+		w.post(func() {
+			cancel()
+			delete(w.cancels, key)
+			delete(w.seen.InFlight, key)
+			w.settle(act, err)
+			if learn != nil {
+				learn()
+			}
+		})
+	})
+}
+
+// settle remembers whether an act has failed.
+func (w *worker) settle(act Act, err error) {
+	key := act.Key()
+	if err == nil {
+		delete(w.seen.Failures, key)
+		return
+	}
+	failure := Failure{Reason: reasonOf(act.Kind, err), Message: err.Error(), Count: w.seen.Failures[key].Count + 1, At: time.Now()}
+	w.seen.Failures[key] = failure
+	w.agent.cfg.Log.Warn("Act failed", "pod", w.pod.Namespace+"/"+w.pod.Name, "act", act.String(), "err", err, "failures", failure.Count)
+	w.tellFailure(act, failure)
+}
+
+// cancelFetches ends what a pod that is being stopped has no use for.
+func (w *worker) cancelFetches() {
+	for key, cancel := range w.cancels {
+		if len(key) > len(ActEnsureImage) && key[:len(ActEnsureImage)] == string(ActEnsureImage) || w.seen.Gone {
+			cancel()
+		}
+	}
+}
+
+// writeStatus begins to write the status if that is due, and returns when to
+// look again otherwise; zero when the API has it.
+func (w *worker) writeStatus(ctx context.Context, now time.Time, want *corev1.PodStatus) time.Time {
+	if w.seen.Gone || w.pod.UID == "" || w.pod.Name == "" || w.upToDate(want) {
+		w.dirtySince = time.Time{}
+		return time.Time{}
+	}
+	if w.dirtySince.IsZero() {
+		w.dirtySince = now
+	}
+	if w.writing || w.seen.InFlight[string(ActDeletePod)] {
+		return time.Time{}
+	}
+	due := w.dirtySince.Add(statusPatience)
+	if urgent(&w.pod.Status, want) {
+		due = now
+	}
+	if due.Before(w.writeAgain) {
+		due = w.writeAgain
+	}
+	if now.Before(due) {
+		return due
+	}
+	w.writing = true
+	pod := w.pod
+	w.acts.Go(func() {
+		written, err := w.agent.patchStatus(ctx, pod, want)
+		w.post(func() { w.wrote(want, written, err) })
+	})
+	return time.Time{}
+}
+
+// upToDate: the API has the status, or has taken what it would of it.
+func (w *worker) upToDate(want *corev1.PodStatus) bool {
+	return equality.Semantic.DeepEqual(&w.pod.Status, want) ||
+		w.written != nil && w.pod.ResourceVersion == w.writtenAt && equality.Semantic.DeepEqual(w.written, want)
+}
+
+func (w *worker) wrote(want *corev1.PodStatus, written *corev1.Pod, err error) {
+	w.writing, w.dirtySince = false, time.Time{}
+	if err != nil {
+		w.writeFails++
+		w.writeAgain = time.Now().Add(otherBackOff.delay(w.writeFails))
+		w.agent.cfg.Log.Warn("Writing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "err", err)
+		return
+	}
+	w.writeFails, w.writeAgain = 0, time.Time{}
+	w.written, w.writtenAt = want, written.ResourceVersion
+	w.learn(written)
+}
+
+// ended returns a channel that is closed once a container has ended.
+func (w *worker) ended(id string) <-chan struct{} {
+	ended := make(chan struct{})
+	if !w.post(func() { w.followers[id] = append(w.followers[id], ended) }) {
+		close(ended)
+	}
+	return ended
+}
+
+func (w *worker) releaseFollowers() {
+	for id, waiting := range w.followers {
+		running := slices.ContainsFunc(w.seen.Containers, func(c Container) bool { return c.ID == id && c.Phase == ContainerRunning })
+		if !running {
+			for _, ended := range waiting {
+				close(ended)
+			}
+			delete(w.followers, id)
+		}
+	}
+}
+
+// errPodEnded: the worker has ended, so the pod has.
+var errPodEnded = errors.New("the pod has ended")
+
+// records returns the pod and its containers as the worker knows them.
+func (w *worker) records(ctx context.Context) (*corev1.Pod, []Container, error) {
+	type answer struct {
+		pod        *corev1.Pod
+		containers []Container
+	}
+	answers := make(chan answer, 1)
+	if !w.post(func() { answers <- answer{w.pod, slices.Clone(w.seen.Containers)} }) {
+		return nil, nil, errPodEnded
+	}
+	select {
+	case a := <-answers:
+		return a.pod, a.containers, nil
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
