@@ -41,7 +41,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 
 	a.namespaces = newNamespaces(opened["namespaces"])
 	a.put(core, "namespaces", a.namespaces)
-	a.put(core, "namespaces/status", a.namespaces.status()) // with what newNamespaces changed: it must not delete
+	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
 
 	nodes := opened["nodes"]

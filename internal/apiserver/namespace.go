@@ -45,21 +45,44 @@ func labelNamespace(n *corev1.Namespace) {
 	n.Labels[corev1.LabelMetadataName] = n.Name
 }
 
-// namespaces is the main resource.
-type namespaces struct{ resource }
+// namespaces is the main resource. It cannot be deleted as a collection: that
+// would pass by the steps.
+type namespaces struct {
+	singly
+	resource resource
+}
+
+// singly is what a resource does, but for deleting.
+type singly interface {
+	rest.StorageWithReadiness
+	rest.Scoper
+	rest.Getter
+	rest.Lister
+	rest.Watcher
+	rest.Creater
+	rest.Updater
+	rest.ShortNamesProvider
+	rest.CategoriesProvider
+	rest.SingularNameProvider
+	rest.ResetFieldsStrategy
+	rest.StorageVersionProvider
+	rest.MayReturnFullObjectDeleter
+}
+
+var _ rest.GracefulDeleter = namespaces{}
 
 func newNamespaces(r resource) namespaces {
 	r.Store.ShouldDeleteDuringUpdate = func(_ context.Context, _ string, obj, _ runtime.Object) bool {
 		return len(obj.(*corev1.Namespace).Spec.Finalizers) == 0
 	}
 	r.Store.ReturnDeletedObject = true
-	return namespaces{r}
+	return namespaces{singly: r, resource: r}
 }
 
 // Delete implements rest.GracefulDeleter: the first call marks the namespace,
 // the one after it is emptied removes it.
 func (n namespaces) Delete(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, bool, error) {
-	current, err := n.Store.Get(ctx, name, &metav1.GetOptions{})
+	current, err := n.resource.Store.Get(ctx, name, &metav1.GetOptions{})
 	if err != nil {
 		return nil, false, err
 	}
@@ -80,18 +103,18 @@ func (n namespaces) Delete(ctx context.Context, name string, validate rest.Valid
 	if len(namespace.Spec.Finalizers) > 0 {
 		return namespace, false, nil
 	}
-	return n.Store.Delete(ctx, name, validate, options)
+	return n.resource.Store.Delete(ctx, name, validate, options)
 }
 
 // mark sets the deletion timestamp and the phase. The library's Update leaves
 // deletion timestamps alone, so this goes to the storage.
 func (n namespaces) mark(ctx context.Context, name string, validate rest.ValidateObjectFunc, options *metav1.DeleteOptions) (runtime.Object, error) {
-	key, err := n.Store.KeyFunc(ctx, name)
+	key, err := n.resource.Store.KeyFunc(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	out := n.Store.NewFunc()
-	err = n.Store.Storage.GuaranteedUpdate(ctx, key, out, false,
+	out := n.resource.Store.NewFunc()
+	err = n.resource.Store.Storage.GuaranteedUpdate(ctx, key, out, false,
 		&storage.Preconditions{UID: options.Preconditions.UID, ResourceVersion: options.Preconditions.ResourceVersion},
 		storage.SimpleUpdate(func(existing runtime.Object) (runtime.Object, error) {
 			if err := validate(ctx, existing); err != nil {
@@ -108,7 +131,7 @@ func (n namespaces) mark(ctx context.Context, name string, validate rest.Validat
 		}),
 		dryrun.IsDryRun(options.DryRun), nil)
 	if err != nil {
-		err = storeerr.InterpretUpdateError(err, n.kind.groupResource(), name)
+		err = storeerr.InterpretUpdateError(err, n.resource.kind.groupResource(), name)
 		if _, ok := err.(apierrors.APIStatus); !ok {
 			err = apierrors.NewInternalError(err)
 		}
@@ -146,8 +169,8 @@ func (finalizeStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Obj
 type finalize struct{ store *registry.Store }
 
 func (n namespaces) finalize() finalize {
-	shared := *n.Store
-	shared.UpdateStrategy = finalizeStrategy{n.Store.UpdateStrategy.(strategy)}
+	shared := *n.resource.Store
+	shared.UpdateStrategy = finalizeStrategy{n.resource.Store.UpdateStrategy.(strategy)}
 	return finalize{&shared}
 }
 

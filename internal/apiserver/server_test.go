@@ -182,6 +182,13 @@ func TestDiscovery(t *testing.T) {
 	if want := []string{"deployments", "pods", "replicasets", "replicationcontrollers", "services"}; !slices.Equal(everything, want) {
 		t.Errorf(`"all" is %v, want %v`, everything, want)
 	}
+	for _, list := range resources {
+		for _, r := range list.APIResources {
+			if r.Name == "namespaces" && slices.Contains(r.Verbs, "deletecollection") {
+				t.Error("namespaces can be deleted as a collection")
+			}
+		}
+	}
 	version, err := client.Discovery().ServerVersion()
 	if err != nil || version.Major != "1" || !strings.HasPrefix(version.GitVersion, "v1.37") {
 		t.Errorf("version %v, %v", version, err)
