@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,10 +173,7 @@ func (r *Runtime) forget(c *container) {
 // wiped; one that is being started is waited for.
 func (r *Runtime) List(ctx context.Context) ([]agent.Container, error) {
 	r.mu.Lock()
-	all := make([]*container, 0, len(r.containers))
-	for _, c := range r.containers {
-		all = append(all, c)
-	}
+	all := slices.Collect(maps.Values(r.containers))
 	r.mu.Unlock()
 	var list []agent.Container
 	for _, c := range all {
@@ -236,6 +234,23 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	}
 	r.forget(c)
 	return nil
+}
+
+// Pids returns the first processes of a pod's running containers: through them
+// the namespaces that the containers share are found.
+func (r *Runtime) Pids(podUID string) []int {
+	r.mu.Lock()
+	all := slices.Collect(maps.Values(r.containers))
+	r.mu.Unlock()
+	var pids []int
+	for _, c := range all {
+		c.mu.Lock()
+		if !c.gone && c.rec.PodUID == podUID && c.rec.Phase == agent.ContainerRunning && c.rec.alive(r.boot) {
+			pids = append(pids, c.rec.Pid)
+		}
+		c.mu.Unlock()
+	}
+	return pids
 }
 
 // wipe undoes Start, however far that got and whichever process ran it. The

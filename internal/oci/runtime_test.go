@@ -637,6 +637,7 @@ func TestLossOfConmon(t *testing.T) {
 	if err := m.Signal(context.Background(), spec.ID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "the end of the process", func() bool { return len(m.Pids(spec.PodUID)) == 0 })
 	m.run() // whose first look finds it
 	if c := m.exit(spec.ID); c.ExitCode != lostExitCode {
 		t.Errorf("%+v", c)
@@ -764,6 +765,64 @@ func TestOtherMountNamespace(t *testing.T) {
 	}
 }
 
+// With cgroup v2 alone, as newer systems have it. What the machine of this test
+// gives to v1 hierarchies v2 does not have, so limits are not tried.
+func TestUnifiedHierarchy(t *testing.T) {
+	if os.Getenv("WINDLASS_TEST_DIR") == "" {
+		needContainers(t)
+		dir := t.TempDir()
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestUnifiedHierarchy$", "-test.v")
+		cmd.Env = append(os.Environ(), "WINDLASS_TEST_DIR="+dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for _, step := range []error{
+		unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""),
+		unix.Unmount("/sys", unix.MNT_DETACH),
+		unix.Mount("sysfs", "/sys", "sysfs", 0, ""),
+		unix.Mount("cgroup2", cgroupRoot, "cgroup2", 0, ""),
+	} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	r, err := open(Config{DataDir: os.Getenv("WINDLASS_TEST_DIR")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{t: t, dir: r.dataDir, layers: busyboxLayers(t), Runtime: r}
+	m.run()
+	if !m.cgroups.unified {
+		t.Fatal("not recognised")
+	}
+	spec := m.spec("cat /proc/self/cgroup; sleep 1000")
+	c := m.start(spec)
+	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.Pid)); err != nil || !strings.Contains(string(data), "0::"+m.cgroups.container(spec.PodUID, spec.ID)) {
+		t.Errorf("in %s, %v", data, err)
+	}
+	conmon := conmonPid(m.containerDir(spec.ID), spec.ID)
+	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", conmon)); err != nil || !strings.Contains(string(data), "0::"+m.cgroups.prefix+"/conmon") {
+		t.Errorf("conmon is in %s, %v", data, err)
+	}
+	waitFor(t, "its output", func() bool { return logText(t, spec.LogPath) != "" })
+	if got := logText(t, spec.LogPath); !strings.Contains(got, "0::/\n") {
+		t.Errorf("it sees the control groups %s", got)
+	}
+	if code, out, err := m.Exec(context.Background(), c.ID, []string{"id", "-u"}); code != 0 || err != nil {
+		t.Error(code, string(out), err)
+	}
+	if err := m.Remove(context.Background(), c.ID); err != nil {
+		t.Error(err)
+	}
+	m.nothingLeft(c.ID)
+	m.removeGroups()
+}
+
 func otherMountNamespace(t *testing.T) {
 	ctx := context.Background()
 	for _, step := range []error{
@@ -799,4 +858,3 @@ func otherMountNamespace(t *testing.T) {
 	m.start(m.spec("sleep 1000"))
 	stop()
 }
-
