@@ -86,21 +86,22 @@ type content struct {
 	references map[Element]int // how many parts have the element
 }
 
-// change is a Transaction from a content to another, and the other's
-// reference counts where they differ.
+// change is a Transaction from a content to another.
 type change struct {
 	transaction Transaction
-	parts       []*Part
-	references  map[Element]int
+	parts       []*Part         // of the other
+	before      map[Element]int // the reference counts of the one
+	references  map[Element]int // of the other, where they differ
 }
 
 // changeTo returns what must be done to a content to make it that of a
 // Ruleset. Its cost grows with the parts that differ; equal ones cost a
 // comparison of pointers.
 func (c content) changeTo(want Ruleset) change {
-	var builder changeBuilder
-	builder.base = c.references
-	builder.references = map[Element]int{}
+	if c.references == nil {
+		c.references = map[Element]int{}
+	}
+	builder := changeBuilder{base: c.references, references: map[Element]int{}}
 	old, next := c.parts, want.Parts
 	for len(old) > 0 || len(next) > 0 {
 		switch {
@@ -117,23 +118,20 @@ func (c content) changeTo(want Ruleset) change {
 			old, next = old[1:], next[1:]
 		}
 	}
-	return change{transaction: builder.finish(), parts: want.Parts, references: builder.references}
+	return change{builder.finish(), want.Parts, builder.base, builder.references}
 }
 
-// applied returns the content after a change was committed.
-func (c content) applied(made change) content {
-	if c.references == nil {
-		c.references = map[Element]int{}
-	}
-	for element, n := range made.references {
+// done returns the content after the change was committed. That of before is
+// used up.
+func (c change) done() content {
+	for element, n := range c.references {
 		if n == 0 {
-			delete(c.references, element)
+			delete(c.before, element)
 		} else {
-			c.references[element] = n
+			c.before[element] = n
 		}
 	}
-	c.parts = made.parts
-	return c
+	return content{parts: c.parts, references: c.before}
 }
 
 // changeBuilder collects the ops of each kind: their order in a Transaction
@@ -145,8 +143,7 @@ type changeBuilder struct {
 	addSets, addChains, flush, addRules, deleteChains, deleteSets Transaction
 }
 
-// part adds the ops that turn one part into another. Of a thing whose
-// definition changed the old is deleted and the new is added.
+// part adds the ops that turn one part into another.
 func (b *changeBuilder) part(old, next *Part) {
 	for _, e := range old.Elements {
 		b.count(e, -1)
@@ -154,21 +151,25 @@ func (b *changeBuilder) part(old, next *Part) {
 	for _, e := range next.Elements {
 		b.count(e, +1)
 	}
-	had := map[string]string{}
-	for _, set := range old.Sets {
-		had[set.Name] = set.definition()
+	b.sets(old.Sets, next.Sets)
+	b.chains(old.Chains, next.Chains)
+}
+
+// sets compares by name: what a set is never changes under the same name.
+func (b *changeBuilder) sets(old, next []Set) {
+	had := map[string]Set{}
+	for _, set := range old {
+		had[set.Name] = set
 	}
-	for _, set := range next.Sets {
+	for _, set := range next {
 		if _, ok := had[set.Name]; !ok {
 			b.addSets = append(b.addSets, Op{Kind: AddSet, Set: set})
 		}
+		delete(had, set.Name)
 	}
-	for _, set := range old.Sets {
-		if !slices.ContainsFunc(next.Sets, func(s Set) bool { return s.Name == set.Name }) {
-			b.deleteSets = append(b.deleteSets, Op{Kind: DeleteSet, Set: set})
-		}
+	for _, name := range slices.Sorted(maps.Keys(had)) {
+		b.deleteSets = append(b.deleteSets, Op{Kind: DeleteSet, Set: had[name]})
 	}
-	b.chains(old.Chains, next.Chains)
 }
 
 func (b *changeBuilder) chains(old, next []Chain) {
@@ -182,7 +183,7 @@ func (b *changeBuilder) chains(old, next []Chain) {
 		switch {
 		case !ok:
 			b.addChains = append(b.addChains, Op{Kind: AddChain, Chain: chain})
-		case slices.Equal(rulesText(before), rulesText(chain)):
+		case slices.Equal(before.identities(), chain.identities()):
 			continue
 		case len(before.Rules) > 0:
 			b.flush = append(b.flush, Op{Kind: FlushChain, Chain: before})
@@ -235,10 +236,63 @@ func elementOps(kind OpKind, elements []Element) Transaction {
 	return ops
 }
 
-func rulesText(c Chain) []string {
-	texts := make([]string, len(c.Rules))
-	for i, rule := range c.Rules {
-		texts[i] = rule.String()
+// identities returns what a chain's rules are known by.
+func (c Chain) identities() []uint64 {
+	var all []uint64
+	for _, rule := range c.Rules {
+		all = append(all, rule.identity())
 	}
-	return texts
+	return all
+}
+
+// readBack is the only term of a rule that was read from the kernel: all that
+// is known of it is its identity.
+type readBack struct{ identity uint64 }
+
+func (t readBack) String() string { return fmt.Sprintf("rule %016x", t.identity) }
+
+// changeTo returns what must be done to a table that was read back to make it
+// that of a Ruleset. A table whose base chains are not where they should be is
+// replaced as a whole.
+func (c Contents) changeTo(want Ruleset) change {
+	var all Part
+	for _, part := range want.Parts {
+		all.Sets = append(all.Sets, part.Sets...)
+		all.Chains = append(all.Chains, part.Chains...)
+		all.Elements = append(all.Elements, part.Elements...)
+	}
+	replace := c.Chains == nil
+	for _, chain := range all.Chains {
+		found, ok := c.Chains[chain.Name]
+		replace = replace || ok && found.Hook != chain.Hook.String()
+	}
+	var begin Transaction
+	if replace {
+		begin, c = Transaction{{Kind: ReplaceTable}}, Contents{}
+	}
+	found, references := c.part()
+	builder := changeBuilder{base: references, references: map[Element]int{}}
+	builder.part(found, &all)
+	return change{append(begin, builder.finish()...), want.Parts, builder.base, builder.references}
+}
+
+// part returns what was read back as one part, and its elements.
+func (c Contents) part() (*Part, map[Element]int) {
+	part, references := &Part{}, map[Element]int{}
+	for _, name := range slices.Sorted(maps.Keys(c.Sets)) {
+		part.Sets = append(part.Sets, Set{Name: name})
+		for key, to := range c.Sets[name] {
+			e := Element{Set: name, Key: key, Goto: to}
+			part.Elements = append(part.Elements, e)
+			references[e] = 1
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Chains)) {
+		chain := Chain{Name: name}
+		for _, identity := range c.Chains[name].Rules {
+			chain.Rules = append(chain.Rules, Rule{readBack{identity}})
+		}
+		part.Chains = append(part.Chains, chain)
+	}
+	return part, references
 }

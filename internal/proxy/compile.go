@@ -73,7 +73,9 @@ type portCompiler struct {
 	part      *Part
 }
 
-// compile adds chains that choose an endpoint, then the ways into them.
+// compile adds chains that choose an endpoint, then the ways into them. Which
+// chain a way leads to depends on the Service's spec alone: when endpoints
+// change, only rules inside chains do, which a packet sees all of or none.
 func (c *portCompiler) compile() {
 	inside, outside := c.targets()
 	number := uint16(c.port.Port)
@@ -98,57 +100,57 @@ func (c *portCompiler) enter(e Element) {
 	}
 }
 
-// targets returns the chains that take packets to the cluster IP (inside), and
-// to node ports, external addresses and load balancer addresses (outside).
+// targets adds the chains of the port and returns those that take packets to
+// the cluster IP (inside), and to node ports, external addresses and load
+// balancer addresses (outside).
 func (c *portCompiler) targets() (inside, outside string) {
-	if len(c.endpoints.all) == 0 {
-		return chainRefuse, chainRefuse
-	}
+	all := c.name("service")
+	c.addChain(Chain{Name: all, Rules: c.choose(c.endpoints.all, chainRefuse)})
+	inside, outside = all, all
 	insideLocal := c.service.Spec.InternalTrafficPolicy != nil && *c.service.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	outsideLocal := c.service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
-	if !insideLocal && !outsideLocal || len(c.endpoints.local) == len(c.endpoints.all) {
-		all := c.choose("service", c.endpoints.all)
-		return all, all
+	if !insideLocal && !outsideLocal {
+		return inside, outside
 	}
-	local := chainDiscard
-	if len(c.endpoints.local) > 0 {
-		local = c.choose("local", c.endpoints.local)
+	// Endpoints elsewhere but none here: dropped, as Kubernetes specifies.
+	otherwise := chainDiscard
+	if len(c.endpoints.all) == 0 {
+		otherwise = chainRefuse
 	}
-	all := c.choose("service", c.endpoints.all)
-	inside, outside = all, all
+	local := c.name("local")
+	c.addChain(Chain{Name: local, Rules: c.choose(c.endpoints.local, otherwise)})
 	if insideLocal {
 		inside = local
 	}
 	if outsideLocal {
-		outside = c.splitBySource(all, local)
+		// What comes from pods and from this machine is not from outside.
+		outside = c.name("external")
+		c.addChain(Chain{Name: outside, Rules: []Rule{
+			{addressIn{source: true, prefix: c.node.PodRange}, goTo{all}},
+			{addressLocal{source: true}, goTo{all}},
+			{goTo{local}},
+		}})
 	}
 	return inside, outside
 }
 
-// splitBySource adds a chain that sends what comes from pods and from this
-// machine to all endpoints, and what comes from elsewhere to the local ones
-// (externalTrafficPolicy: Local).
-func (c *portCompiler) splitBySource(all, local string) string {
-	chain := Chain{Name: c.name("external"), Rules: []Rule{
-		{addressIn{source: true, prefix: c.node.PodRange}, goTo{all}},
-		{addressLocal{source: true}, goTo{all}},
-		{goTo{local}},
-	}}
-	c.addChain(chain)
-	return chain.Name
-}
-
-// choose adds a chain that sends each new connection to one of the targets,
-// and returns its name.
-func (c *portCompiler) choose(kind string, targets []netip.AddrPort) string {
-	chain := Chain{Name: c.name(kind)}
-	if timeout := affinity(c.service); timeout > 0 {
-		chain.Rules = c.chooseRemembered(targets, timeout)
-	} else {
-		chain.Rules = []Rule{{protocolIs{c.protocol}, toOneOf{targets}}}
+// choose returns rules that send each new connection to one of the targets,
+// or, when there is none, go on in another chain.
+//
+// The last rule is for a packet that meets the rules as they are replaced: the
+// map of the rule before it may be empty already for such a packet.
+func (c *portCompiler) choose(targets []netip.AddrPort, otherwise string) []Rule {
+	if len(targets) == 0 {
+		return []Rule{{goTo{otherwise}}}
 	}
-	c.addChain(chain)
-	return chain.Name
+	if timeout := affinity(c.service); timeout > 0 {
+		return c.chooseRemembered(targets, timeout)
+	}
+	last := targets[len(targets)-1:]
+	if len(targets) == 1 {
+		return []Rule{{protocolIs{c.protocol}, toOneOf{last}}}
+	}
+	return []Rule{{protocolIs{c.protocol}, toOneOf{targets}}, {protocolIs{c.protocol}, toOneOf{last}}}
 }
 
 // chooseRemembered returns rules that send a client to the endpoint it had
@@ -169,7 +171,11 @@ func (c *portCompiler) chooseRemembered(targets []netip.AddrPort, timeout time.D
 		rules = append(rules, Rule{sourceIn{clients}, goTo{chain}})
 		chains = append(chains, chain)
 	}
-	return append(rules, Rule{goToOneOf{chains}})
+	last := chains[len(chains)-1]
+	if len(chains) > 1 {
+		rules = append(rules, Rule{goToOneOf{chains}})
+	}
+	return append(rules, Rule{goTo{last}})
 }
 
 func (c *portCompiler) addChain(chain Chain) {

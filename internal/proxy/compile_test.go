@@ -22,7 +22,7 @@ func TestCompile(t *testing.T) {
 			want := Compile(parseState(t, d.Input))
 			accepted(t, want.String())
 			made := now.changeTo(want)
-			now = now.applied(made)
+			now = made.done()
 			switch d.Cmd {
 			case "compile":
 				shown := Ruleset{Parts: []*Part{{Sets: sharedSets}}}

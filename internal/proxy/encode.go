@@ -110,16 +110,17 @@ func nested(kind uint16, inner ...netlink.Attribute) netlink.Attribute {
 
 func raw(kind uint16, b []byte) netlink.Attribute { return netlink.Attribute{Type: kind, Data: b} }
 
+var hookNumbers = map[string]uint32{
+	"prerouting": unix.NF_INET_PRE_ROUTING, "input": unix.NF_INET_LOCAL_IN, "forward": unix.NF_INET_FORWARD,
+	"output": unix.NF_INET_LOCAL_OUT, "postrouting": unix.NF_INET_POST_ROUTING,
+}
+
 func (e *encoder) addChain(c Chain) {
 	attributes := []netlink.Attribute{text(unix.NFTA_CHAIN_TABLE, TableName), text(unix.NFTA_CHAIN_NAME, c.Name)}
 	if c.Hook != nil {
-		hooks := map[string]uint32{
-			"prerouting": unix.NF_INET_PRE_ROUTING, "input": unix.NF_INET_LOCAL_IN, "forward": unix.NF_INET_FORWARD,
-			"output": unix.NF_INET_LOCAL_OUT, "postrouting": unix.NF_INET_POST_ROUTING,
-		}
 		attributes = append(attributes,
 			nested(unix.NFTA_CHAIN_HOOK,
-				number(unix.NFTA_HOOK_HOOKNUM, hooks[c.Hook.Name]),
+				number(unix.NFTA_HOOK_HOOKNUM, hookNumbers[c.Hook.Name]),
 				number(unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))),
 			number(unix.NFTA_CHAIN_POLICY, uint32(nftables.ChainPolicyAccept)),
 			text(unix.NFTA_CHAIN_TYPE, c.Hook.Type))
@@ -219,6 +220,11 @@ func (k Key) encode() []byte {
 
 // identity returns what is kept in the kernel to tell a rule from others.
 func (r Rule) identity() uint64 {
+	if len(r) == 1 {
+		if back, ok := r[0].(readBack); ok {
+			return back.identity
+		}
+	}
 	hash := fnv.New64a()
 	hash.Write([]byte(r.String()))
 	return hash.Sum64()
@@ -286,9 +292,6 @@ func (e *encoder) toOneOf(endpoints []netip.AddrPort) []expr.Any {
 }
 
 func (e *encoder) goToOneOf(chains []string) []expr.Any {
-	if len(chains) == 1 {
-		return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chains[0]}}
-	}
 	items := make([]netlink.Attribute, len(chains))
 	for i, chain := range chains {
 		items[i] = verdictData(chain)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -21,7 +22,7 @@ type Memory struct {
 
 type memoryTable struct {
 	sets   map[string]memorySet
-	chains map[string][]Rule
+	chains map[string]Chain
 }
 
 type memorySet struct {
@@ -46,15 +47,12 @@ func (m *Memory) Contents() (Contents, error) {
 	if m.table == nil {
 		return Contents{}, nil
 	}
-	c := Contents{Chains: map[string][]uint64{}, Sets: map[string]map[Key]string{}}
+	c := Contents{Chains: map[string]ChainContents{}, Sets: map[string]map[Key]string{}}
 	for name, set := range m.table.sets {
 		c.Sets[name] = maps.Clone(set.elements)
 	}
-	for name, rules := range m.table.chains {
-		c.Chains[name] = nil
-		for _, rule := range rules {
-			c.Chains[name] = append(c.Chains[name], rule.identity())
-		}
+	for name, chain := range m.table.chains {
+		c.Chains[name] = ChainContents{Hook: chain.Hook.String(), Rules: chain.identities()}
 	}
 	return c, nil
 }
@@ -104,7 +102,7 @@ func (t *memoryTable) clone() *memoryTable {
 
 func (t *memoryTable) apply(op Op) (*memoryTable, error) {
 	if op.Kind == ReplaceTable {
-		return &memoryTable{sets: map[string]memorySet{}, chains: map[string][]Rule{}}, nil
+		return &memoryTable{sets: map[string]memorySet{}, chains: map[string]Chain{}}, nil
 	}
 	if t == nil {
 		return nil, fmt.Errorf("table: %w", syscall.ENOENT)
@@ -166,16 +164,17 @@ func (t *memoryTable) applyElements(op Op) error {
 
 func (t *memoryTable) applyChain(op Op) error {
 	name := op.Chain.Name
-	rules, exists := t.chains[name]
+	chain, exists := t.chains[name]
 	switch {
 	case op.Kind == AddChain && exists:
 		return fmt.Errorf("chain %s: %w", name, syscall.EEXIST)
 	case op.Kind == AddChain:
-		t.chains[name] = nil
+		t.chains[name] = Chain{Name: name, Hook: op.Chain.Hook}
 	case !exists:
 		return fmt.Errorf("chain %s: %w", name, syscall.ENOENT)
 	case op.Kind == FlushChain:
-		t.chains[name] = nil
+		chain.Rules = nil
+		t.chains[name] = chain
 	case op.Kind == DeleteChain && t.chainUsed(name):
 		return fmt.Errorf("chain %s: %w", name, syscall.EBUSY)
 	case op.Kind == DeleteChain:
@@ -186,7 +185,8 @@ func (t *memoryTable) applyChain(op Op) error {
 				return fmt.Errorf("chain %s: rule %s: %w", name, rule, err)
 			}
 		}
-		t.chains[name] = append(rules[:len(rules):len(rules)], op.Chain.Rules...)
+		chain.Rules = slices.Concat(chain.Rules, op.Chain.Rules)
+		t.chains[name] = chain
 	}
 	return nil
 }
@@ -203,8 +203,8 @@ func (t *memoryTable) chainUsed(name string) bool {
 }
 
 func (t *memoryTable) uses(kind func(references) []string, name string) bool {
-	for _, rules := range t.chains {
-		for _, rule := range rules {
+	for _, chain := range t.chains {
+		for _, rule := range chain.Rules {
 			for _, used := range kind(rule.references()) {
 				if used == name {
 					return true

@@ -171,7 +171,7 @@ func (n *Netlink) get(kind int, flags netlink.HeaderFlags, attributes []netlink.
 
 // Contents implements Kernel.
 func (n *Netlink) Contents() (Contents, error) {
-	c := Contents{Chains: map[string][]uint64{}, Sets: map[string]map[Key]string{}}
+	c := Contents{Chains: map[string]ChainContents{}, Sets: map[string]map[Key]string{}}
 	inTable := []netlink.Attribute{text(unix.NFTA_RULE_TABLE, TableName)} // attribute 1 of every kind of request
 	err := n.get(unix.NFT_MSG_GETTABLE, 0, inTable, func(a *netlink.AttributeDecoder) error { return a.Err() })
 	if errors.Is(err, syscall.ENOENT) {

@@ -12,19 +12,47 @@ import (
 // The functions below read what the kernel says of the table. They take
 // whatever it sends: what is not ours ends up as contents that equal none.
 
-// ofOurs remembers names of one message; a dump may answer for all tables.
+// A dump may answer for all tables: what is of another is passed over.
+
 func (c Contents) readChain(a *netlink.AttributeDecoder) error {
 	var table, name string
+	var hook Hook
 	for a.Next() {
 		switch a.Type() {
 		case unix.NFTA_CHAIN_TABLE:
 			table = a.String()
 		case unix.NFTA_CHAIN_NAME:
 			name = a.String()
+		case unix.NFTA_CHAIN_TYPE:
+			hook.Type = a.String()
+		case unix.NFTA_CHAIN_HOOK:
+			a.Nested(hook.read)
 		}
 	}
-	if table == TableName {
-		c.Chains[name] = nil
+	switch {
+	case table != TableName:
+	case hook.Name == "":
+		c.Chains[name] = ChainContents{}
+	default:
+		c.Chains[name] = ChainContents{Hook: hook.String()}
+	}
+	return a.Err()
+}
+
+func (h *Hook) read(a *netlink.AttributeDecoder) error {
+	for a.Next() {
+		switch a.Type() {
+		case unix.NFTA_HOOK_HOOKNUM:
+			number := a.Uint32()
+			h.Name = fmt.Sprint("hook ", number)
+			for name, n := range hookNumbers {
+				if n == number {
+					h.Name = name
+				}
+			}
+		case unix.NFTA_HOOK_PRIORITY:
+			h.Priority = int32(a.Uint32())
+		}
 	}
 	return a.Err()
 }
@@ -43,7 +71,9 @@ func (c Contents) readRule(a *netlink.AttributeDecoder) error {
 		}
 	}
 	if table == TableName {
-		c.Chains[chain] = append(c.Chains[chain], identity)
+		contents := c.Chains[chain]
+		contents.Rules = append(contents.Rules, identity)
+		c.Chains[chain] = contents
 	}
 	return a.Err()
 }

@@ -226,7 +226,10 @@ func (c Chain) print(b *strings.Builder) {
 	b.WriteString("\t}\n")
 }
 
-// String returns the hook as nft writes it in a chain.
+// String returns the hook as nft writes it in a chain; empty for no hook.
 func (h *Hook) String() string {
+	if h == nil {
+		return ""
+	}
 	return fmt.Sprintf("type %s hook %s priority %d; policy accept;", h.Type, h.Name, h.Priority)
 }

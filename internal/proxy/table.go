@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,28 +31,32 @@ type Kernel interface {
 // Contents is what can be read back of a table, enough to tell whether it is
 // as it was left. The zero Contents is that of no table.
 type Contents struct {
-	Chains map[string][]uint64       // by name: the identity of each rule
+	Chains map[string]ChainContents
 	Sets   map[string]map[Key]string // by name: the elements; none of sets that packets fill
+}
+
+// ChainContents is what can be read back of a chain.
+type ChainContents struct {
+	Hook  string   // as Hook.String has it; empty without
+	Rules []uint64 // the identity of each
 }
 
 // Equal says whether two tables hold the same.
 func (c Contents) Equal(o Contents) bool {
-	return maps.EqualFunc(c.Chains, o.Chains, slices.Equal) &&
+	same := func(x, y ChainContents) bool { return x.Hook == y.Hook && slices.Equal(x.Rules, y.Rules) }
+	return maps.EqualFunc(c.Chains, o.Chains, same) &&
 		maps.EqualFunc(c.Sets, o.Sets, func(x, y map[Key]string) bool { return maps.Equal(x, y) })
 }
 
 // Contents returns what a table that holds exactly this Ruleset has.
 func (r Ruleset) Contents() Contents {
-	c := Contents{Chains: map[string][]uint64{}, Sets: map[string]map[Key]string{}}
+	c := Contents{Chains: map[string]ChainContents{}, Sets: map[string]map[Key]string{}}
 	for _, part := range r.Parts {
 		for _, set := range part.Sets {
 			c.Sets[set.Name] = map[Key]string{}
 		}
 		for _, chain := range part.Chains {
-			c.Chains[chain.Name] = nil
-			for _, rule := range chain.Rules {
-				c.Chains[chain.Name] = append(c.Chains[chain.Name], rule.identity())
-			}
+			c.Chains[chain.Name] = ChainContents{Hook: chain.Hook.String(), Rules: chain.identities()}
 		}
 	}
 	for _, part := range r.Parts {
@@ -67,7 +72,7 @@ func (r Ruleset) Contents() Contents {
 type Table struct {
 	kernel     Kernel
 	content    content
-	generation uint32 // that content was seen in; 0 when that is not known
+	generation uint32 // of the kernel's rules when the table held content; 0 when that is not known
 	stats      TableStats
 }
 
@@ -86,30 +91,28 @@ func NewTable(kernel Kernel) *Table { return &Table{kernel: kernel} }
 func (t *Table) Stats() TableStats { return t.stats }
 
 // Set makes the kernel's table that of the Ruleset, whatever it was before, in
-// one transaction, so that at no moment a packet meets less than the old or
-// the new rules. What Set did before is taken as still there while the
-// kernel's generation says so; else the table is read, and, if it is not as
-// it should be, replaced. An error means that nothing changed.
+// one transaction of what differs, so that at no moment a packet meets less
+// than the old or the new rules. What was set last is taken as still there
+// while the kernel's generation says so; else the table is read. An error
+// means that nothing changed.
 func (t *Table) Set(want Ruleset) error {
-	var failed error
+	var errs []error
 	for range 8 {
-		done, err := t.try(want)
-		switch {
-		case err == nil && done:
+		err := t.try(want, len(errs) == 1)
+		if err == nil {
 			return nil
-		case err == nil:
-			continue
-		case errors.Is(err, ErrChanged):
-			t.stats.Foreign++
-			t.generation = 0
-		case failed != nil:
-			return fmt.Errorf("set nftables table %s: %w", TableName, err)
-		default: // our picture of the table is wrong, or a write is refused: once more, from nothing
-			t.content, t.generation = content{}, 0
 		}
-		failed = errors.Join(failed, err)
+		t.generation = 0
+		if errors.Is(err, ErrChanged) {
+			t.stats.Foreign++
+			continue
+		}
+		// Our picture of the table is wrong, or a write is refused. Once more, from nothing.
+		if errs = append(errs, err); len(errs) == 2 {
+			return fmt.Errorf("set nftables table %s: %w", TableName, errors.Join(errs...))
+		}
 	}
-	return fmt.Errorf("set nftables table %s: %w", TableName, failed)
+	return fmt.Errorf("set nftables table %s: %w", TableName, ErrChanged)
 }
 
 // Check repairs the table when somebody else has changed it since the last
@@ -129,65 +132,54 @@ func (t *Table) Check(want Ruleset) (repaired bool, err error) {
 	return t.stats.Commits > before, err
 }
 
-// try makes one attempt at Set.
-func (t *Table) try(want Ruleset) (done bool, err error) {
-	if t.generation == 0 {
-		if err := t.look(want); err != nil {
-			return false, err
-		}
-	}
-	made := t.content.changeTo(want)
-	transaction := made.transaction
-	replaces := t.content.parts == nil
-	if replaces {
-		transaction = append(Transaction{{Kind: ReplaceTable}}, transaction...)
-	}
-	if len(transaction) == 0 {
-		t.content.parts = want.Parts
-		return true, nil
-	}
-	if err := t.kernel.Commit(transaction, t.generation); err != nil {
-		return false, err
-	}
-	t.content = t.content.applied(made)
-	t.generation = nextGeneration(t.generation)
-	t.stats.Commits++
-	t.stats.Ops += len(transaction)
-	if replaces {
-		t.stats.Replaced++
-	}
-	return true, nil
-}
-
-// look finds out what the table holds: what was applied last, or what is
-// wanted (left by the process before this one), or something to replace.
-func (t *Table) look(want Ruleset) error {
-	generation, err := t.kernel.Generation()
+// try makes one attempt at Set. When our picture of the table is not to be
+// trusted, anew replaces it all.
+func (t *Table) try(want Ruleset, anew bool) error {
+	made, err := t.change(want, anew)
 	if err != nil {
 		return err
+	}
+	if len(made.transaction) > 0 {
+		if err := t.kernel.Commit(made.transaction, t.generation); err != nil {
+			return err
+		}
+		t.generation = nextGeneration(t.generation)
+		t.stats.Commits++
+		t.stats.Ops += len(made.transaction)
+		if made.transaction[0].Kind == ReplaceTable {
+			t.stats.Replaced++
+		}
+	}
+	t.content = made.done()
+	return nil
+}
+
+// change returns what is to do, from what was set last if that is still
+// there, or else from what is there.
+func (t *Table) change(want Ruleset, anew bool) (change, error) {
+	if t.generation != 0 {
+		return t.content.changeTo(want), nil
+	}
+	generation, err := t.kernel.Generation()
+	if err != nil {
+		return change{}, err
 	}
 	found, err := t.kernel.Contents()
 	if err != nil {
-		return err
+		return change{}, err
 	}
-	switch {
-	case t.content.parts != nil && found.Equal(Ruleset{t.content.parts}.Contents()):
-	case found.Equal(want.Contents()):
-		t.content = content{}
-		t.content = t.content.applied(t.content.changeTo(want))
-	default:
-		t.content = content{}
-	}
-	// What was found is of this generation only if it is still the present one.
-	after, err := t.kernel.Generation()
-	if err != nil {
-		return err
-	}
-	if after != generation {
-		return ErrChanged
+	// What was read is of this generation only if it is still the present one.
+	if after, err := t.kernel.Generation(); err != nil || after != generation {
+		return change{}, cmp.Or(err, ErrChanged)
 	}
 	t.generation = generation
-	return nil
+	if t.content.parts != nil && !anew && found.Equal(Ruleset{t.content.parts}.Contents()) {
+		return t.content.changeTo(want), nil
+	}
+	if anew {
+		found = Contents{}
+	}
+	return found.changeTo(want), nil
 }
 
 // nextGeneration returns the number after a generation, as the kernel counts.

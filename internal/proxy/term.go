@@ -117,9 +117,6 @@ func (t toOneOf) String() string {
 type goToOneOf struct{ chains []string }
 
 func (t goToOneOf) String() string {
-	if len(t.chains) == 1 {
-		return "goto " + t.chains[0]
-	}
 	choices := make([]string, len(t.chains))
 	for i, c := range t.chains {
 		choices[i] = fmt.Sprintf("%d : goto %s", i, c)
