@@ -29,7 +29,7 @@ type cgroups struct {
 	memsw   bool     // memory and swap can be limited together (v1)
 	prefix  string   // "/windlass/<hash>"
 	present []string // the controllers of all of them
-	conmon  string   // cgroup.procs of the group for conmon; "" to leave it where we are
+	conmon  string   // the group for conmon; "" to leave it where we are
 }
 
 // openCgroups finds the hierarchies, and mounts them when this mount namespace
@@ -72,11 +72,7 @@ func openCgroups(dataDir string, log *slog.Logger) (*cgroups, error) {
 		c.present = append(c.present, m.options...)
 	}
 	if conmonRoot != "" {
-		dir := filepath.Join(conmonRoot, c.prefix, "conmon")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("control group for conmon: %w", err)
-		}
-		c.conmon = filepath.Join(dir, "cgroup.procs")
+		c.conmon = filepath.Join(conmonRoot, c.prefix, "conmon")
 	}
 	return c, nil
 }
@@ -223,6 +219,16 @@ func (c *cgroups) remove(podUID, id string) error {
 	return errors.Join(errs...)
 }
 
+// tidy deletes the data directory's own groups where nothing is in them. Nobody
+// may be making a container's meanwhile.
+func (c *cgroups) tidy() {
+	for _, root := range c.mounts {
+		for _, dir := range []string{c.prefix + "/conmon", c.prefix, filepath.Dir(c.prefix)} {
+			_ = unix.Rmdir(filepath.Join(root, dir)) // fails while something is
+		}
+	}
+}
+
 // removeGroup deletes a group and those below it.
 func removeGroup(dir string) error {
 	entries, err := os.ReadDir(dir)
@@ -279,7 +285,10 @@ func (c *cgroups) adoptConmon(pid int) error {
 	if c.conmon == "" {
 		return nil
 	}
-	return os.WriteFile(c.conmon, []byte(strconv.Itoa(pid)), 0)
+	if err := os.MkdirAll(c.conmon, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(c.conmon, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func exists(path string) bool {

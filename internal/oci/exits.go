@@ -24,7 +24,8 @@ const lookAgain = 5 * time.Second
 func (r *Runtime) Exits() <-chan agent.Container { return r.exits }
 
 // Run watches for the ends of containers and delivers them to Exits, until ctx
-// ends. Call it once.
+// ends. Call it once, and no Start after it: it takes the data directory's empty
+// control groups away.
 func (r *Runtime) Run(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -34,6 +35,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 	if err := watcher.Add(r.exitDir()); err != nil {
 		return fmt.Errorf("watch exits: %w", err)
 	}
+	defer r.cgroups.tidy()
 	r.settleAll() // those that ended before the watch
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
