@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// errTaken is why a requested value is refused that another object has.
+// Why a value is not given, in the words of Kubernetes.
 var (
 	errAddressTaken = errors.New("provided IP is already allocated")
 	errPortTaken    = errors.New("provided port is already allocated")

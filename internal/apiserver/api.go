@@ -44,8 +44,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
 
-	nodes := opened["nodes"]
-	logs, err := newLogs(cfg, opened["pods"].Store, nodes.Store)
+	logs, err := newLogs(cfg, opened["pods"].Store, opened["nodes"].Store)
 	if err != nil {
 		return nil, err
 	}

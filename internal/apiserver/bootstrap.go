@@ -3,8 +3,6 @@ package apiserver
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -133,6 +131,3 @@ func ensureEndpoint(ctx context.Context, client kubernetes.Interface, cfg Config
 	}, metav1.UpdateOptions{})
 	return err
 }
-
-// hostPort joins a host and a port.
-func hostPort(host string, port int32) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }

@@ -221,6 +221,14 @@ func TestNamespaceLife(t *testing.T) {
 		!strings.Contains(err.Error(), "unable to create new content in namespace team because it is being terminated") {
 		t.Errorf("an object in a namespace that goes: %v", err)
 	}
+	foreground := metav1.DeletePropagationForeground
+	must[*corev1.Namespace](t)(namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "waits"}}, metav1.CreateOptions{}))
+	if err := namespaces.Delete(t.Context(), "waits", metav1.DeleteOptions{PropagationPolicy: &foreground}); err != nil {
+		t.Fatal(err)
+	}
+	if waits := must[*corev1.Namespace](t)(namespaces.Get(t.Context(), "waits", metav1.GetOptions{})); !slices.Equal(waits.Finalizers, []string{"foregroundDeletion"}) {
+		t.Errorf("deleted in the foreground, it has the finalizers %v", waits.Finalizers)
+	}
 	going.Spec.Finalizers = nil
 	if same := must[*corev1.Namespace](t)(namespaces.Update(t.Context(), going, metav1.UpdateOptions{})); len(same.Spec.Finalizers) != 1 {
 		t.Error("an ordinary update took the finalizer off")

@@ -90,7 +90,7 @@ func (k *kind) storePrefix() string {
 
 var all = []string{"all"}
 
-// object and list make the constructors of a kind's types.
+// object makes an object of type T; object[T] is a kind's constructor.
 func object[T any, P interface {
 	*T
 	runtime.Object
@@ -113,7 +113,7 @@ func kinds() map[string]*kind {
 
 		{resource: "services", singular: "service", shortNames: []string{"svc"}, categories: all, prefix: "/services/specs",
 			newObject: object[corev1.Service], newList: object[corev1.ServiceList],
-			createOnUpdate: true, fields: serviceFields, prepareCreate: serviceCreate, prepareUpdate: serviceUpdate},
+			createOnUpdate: true, fields: serviceFields, prepareUpdate: serviceUpdate},
 
 		{resource: "endpoints", singular: "endpoints", shortNames: []string{"ep"}, prefix: "/services/endpoints",
 			newObject: object[corev1.Endpoints], newList: object[corev1.EndpointsList], createOnUpdate: true},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -183,7 +184,7 @@ func (l logs) agent(ctx context.Context, name string) (string, error) {
 	node := found.(*corev1.Node)
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
-			return hostPort(address.Address, node.Status.DaemonEndpoints.KubeletEndpoint.Port), nil
+			return net.JoinHostPort(address.Address, strconv.Itoa(int(node.Status.DaemonEndpoints.KubeletEndpoint.Port))), nil
 		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %s has no address", name))

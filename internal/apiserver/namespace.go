@@ -140,19 +140,24 @@ func (n namespaces) mark(ctx context.Context, name string, validate rest.Validat
 	return out, nil
 }
 
-// collectionFinalizers adds or takes off the finalizer by which the garbage
-// collector is told to orphan dependents, as the options say.
+// collectionFinalizers sets the finalizers by which the garbage collector is told
+// what to do with dependents, as the options say, or leaves them when they do not.
 func collectionFinalizers(finalizers []string, options *metav1.DeleteOptions) []string {
-	orphan := slices.Contains(finalizers, metav1.FinalizerOrphanDependents)
+	var wanted string
 	switch {
-	case options.PropagationPolicy != nil:
-		orphan = *options.PropagationPolicy == metav1.DeletePropagationOrphan
-	case options.OrphanDependents != nil: //nolint:staticcheck // clients of old still send it
-		orphan = *options.OrphanDependents
+	case options.PropagationPolicy == nil && options.OrphanDependents == nil: //nolint:staticcheck // clients of old still send it
+		return finalizers
+	case options.PropagationPolicy == nil && *options.OrphanDependents, //nolint:staticcheck // as above
+		options.PropagationPolicy != nil && *options.PropagationPolicy == metav1.DeletePropagationOrphan:
+		wanted = metav1.FinalizerOrphanDependents
+	case options.PropagationPolicy != nil && *options.PropagationPolicy == metav1.DeletePropagationForeground:
+		wanted = metav1.FinalizerDeleteDependents
 	}
-	finalizers = slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == metav1.FinalizerOrphanDependents })
-	if orphan {
-		finalizers = append(finalizers, metav1.FinalizerOrphanDependents)
+	finalizers = slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	})
+	if wanted != "" {
+		finalizers = append(finalizers, wanted)
 	}
 	return finalizers
 }

@@ -15,32 +15,40 @@ import (
 	"windlass.dev/windlass/internal/apiserver/openapi"
 )
 
-// describe gives the server its description of all types. The names carry the
-// public versions only, so they come from a scheme without internal ones.
-func describe(generic *genericapiserver.Config, _ *runtime.Scheme) error {
-	public := runtime.NewScheme()
-	if err := addTypes(public); err != nil {
-		return fmt.Errorf("register types to describe: %w", err)
+// describe gives the server its description of all types.
+func describe(generic *genericapiserver.Config) error {
+	names, err := publicNames()
+	if err != nil {
+		return err
 	}
-	namer := apiopenapi.NewDefinitionNamer(public)
-	generic.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
+	generic.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, names)
 	generic.OpenAPIV3Config.Info.Title = "Kubernetes"
 	return nil
 }
 
+// publicNames returns the names of the types in the description. They carry the
+// public versions only, so they come from a scheme without internal ones.
+func publicNames() (*apiopenapi.DefinitionNamer, error) {
+	public := runtime.NewScheme()
+	if err := addTypes(public); err != nil {
+		return nil, fmt.Errorf("register types to describe: %w", err)
+	}
+	return apiopenapi.NewDefinitionNamer(public), nil
+}
+
 // lazyOpenAPI serves OpenAPI v2, built when it is first asked for: few clients do
 // by now, and it takes long and much memory.
-func lazyOpenAPI(server *genericapiserver.GenericAPIServer, _ *runtime.Scheme) {
+func lazyOpenAPI(server *genericapiserver.GenericAPIServer) {
 	const path = "/openapi/v2"
 	build := sync.OnceValues(func() (http.Handler, error) {
-		public := runtime.NewScheme()
-		if err := addTypes(public); err != nil {
+		names, err := publicNames()
+		if err != nil {
 			return nil, err
 		}
-		config := genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, apiopenapi.NewDefinitionNamer(public))
-		config.Info.Title = "Kubernetes"
-		config.Info.Version = "v" + kubernetesVersion
-		spec, err := builder2.BuildOpenAPISpecFromRoutes(restfuladapter.AdaptWebServices(server.Handler.GoRestfulContainer.RegisteredWebServices()), config)
+		config := genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, names)
+		config.Info.Title, config.Info.Version = "Kubernetes", "v"+kubernetesVersion
+		routes := restfuladapter.AdaptWebServices(server.Handler.GoRestfulContainer.RegisteredWebServices())
+		spec, err := builder2.BuildOpenAPISpecFromRoutes(routes, config)
 		if err != nil {
 			return nil, err
 		}

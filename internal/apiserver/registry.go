@@ -59,7 +59,6 @@ func (r registries) open(k *kind) (resource, error) {
 		NewListFunc:               k.newList,
 		DefaultQualifiedResource:  k.groupResource(),
 		SingularQualifiedResource: schema.GroupResource{Group: k.group, Resource: k.singular},
-		PredicateFunc:             nil,
 		CreateStrategy:            plain,
 		UpdateStrategy:            plain,
 		DeleteStrategy:            plain,

@@ -78,6 +78,8 @@ type codecs struct {
 	serializer.CodecFactory
 }
 
+var _ runtime.NegotiatedSerializer = codecs{}
+
 func newCodecs(scheme *runtime.Scheme) codecs {
 	return codecs{serializer.NewCodecFactory(scheme,
 		serializer.WithStreamingCollectionEncodingToJSON(),

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
@@ -57,7 +56,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	tune(generic, cfg)
-	if err := describe(generic, scheme); err != nil {
+	if err := describe(generic); err != nil {
 		return nil, err
 	}
 
@@ -79,7 +78,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := api.install(server, scheme, codecs); err != nil {
 		return nil, err
 	}
-	lazyOpenAPI(server, scheme)
+	lazyOpenAPI(server)
 	s := &Server{generic: server, config: cfg, failed: make(chan error, 1)}
 	return s, s.hooks()
 }
@@ -173,5 +172,3 @@ func (s *Server) hooks() error {
 		return nil
 	})
 }
-
-var _ runtime.NegotiatedSerializer = codecs{}

@@ -146,8 +146,6 @@ func completeFamilies(s *corev1.Service) {
 	}
 }
 
-func serviceCreate(context.Context, runtime.Object) {}
-
 // serviceUpdate wipes the fields that went with the old type, when the type
 // changes and the client left them as they were.
 func serviceUpdate(_ context.Context, obj, before runtime.Object) {
