@@ -3,7 +3,18 @@ package server
 import (
 	"context"
 	"log/slog"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 )
+
+// routeLogs makes the libraries log to log.
+func routeLogs(log *slog.Logger) {
+	logger := logr.FromSlogHandler(quiet{log.Handler()})
+	ctrl.SetLogger(logger)
+	klog.SetLogger(logger)
+}
 
 // quiet passes on what libraries warn of, and what they merely tell only where
 // the log is at debug level: controller-runtime and client-go report every

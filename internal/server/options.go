@@ -21,6 +21,7 @@ type Options struct {
 	PodRange     netip.Prefix // addresses for pods; this node has the first /24 of it
 	ServiceRange netip.Prefix // addresses for Services
 	Runtime      string       // OCI runtime, a name or a path
+	Version      string       // of Windlass, told in the node's info
 	Log          *slog.Logger
 }
 

@@ -10,13 +10,11 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -45,10 +43,6 @@ const stopPatience = 10 * time.Second
 
 // run starts the parts in the order in which they stand on each other.
 func (n *node) run(ctx context.Context) error {
-	logger := logr.FromSlogHandler(quiet{n.Log.Handler()})
-	ctrl.SetLogger(logger)
-	klog.SetLogger(logger)
-
 	events, stopEvents := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEvents()
 	mgr, err := n.controllers(events)
@@ -170,7 +164,8 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 			ClientAuth:   tls.RequireAndVerifyClientCert,
 			MinVersion:   tls.VersionTLS12,
 		},
-		Log: n.Log,
+		Version: n.Version,
+		Log:     n.Log,
 	})
 }
 

@@ -40,6 +40,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, held.release()) }()
 	leanMemory()
+	routeLogs(o.Log)
 	n, err := newNode(ctx, o)
 	if err != nil {
 		return err

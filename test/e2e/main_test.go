@@ -116,6 +116,7 @@ func images() []harness.Image {
 func ownCluster(t *testing.T, args ...string) *harness.Cluster {
 	t.Helper()
 	c := newCluster(filepath.Join(t.TempDir(), "data"), args...)
+	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(c.LogPath())
@@ -125,7 +126,6 @@ func ownCluster(t *testing.T, args ...string) *harness.Cluster {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
 	if err := c.Start(within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,10 @@ func within(t *testing.T, d time.Duration) context.Context {
 // kubectl runs kubectl and fails the test if it fails.
 func kubectl(t *testing.T, c *harness.Cluster, args ...string) string {
 	t.Helper()
-	out, err := c.KubectlRun(within(t, 90*time.Second), args...)
+	// Not t.Context(): cleanups run kubectl too.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	out, err := c.KubectlRun(ctx, args...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
