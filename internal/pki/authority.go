@@ -33,7 +33,6 @@ const (
 // Groups and users that certificates carry, as Kubernetes names them.
 const (
 	GroupMasters = "system:masters" // may do everything
-	GroupNodes   = "system:nodes"
 	UserAdmin    = "kubernetes-admin"
 	UserServer   = "system:apiserver" // the API server as the agents' client
 )
