@@ -102,23 +102,28 @@ func (c content) changeTo(want Ruleset) change {
 		c.references = map[Element]int{}
 	}
 	builder := changeBuilder{base: c.references, references: map[Element]int{}}
-	old, next := c.parts, want.Parts
+	differing(c.parts, want.Parts, builder.part)
+	return change{builder.finish(), want.Parts, builder.base, builder.references}
+}
+
+// differing calls each with the parts of that name in two sorted lists that are
+// not the same Part; what is missing is an empty Part.
+func differing(old, next []*Part, each func(old, next *Part)) {
 	for len(old) > 0 || len(next) > 0 {
 		switch {
 		case len(old) > 0 && len(next) > 0 && old[0] == next[0]:
 			old, next = old[1:], next[1:]
 		case len(next) == 0 || len(old) > 0 && old[0].Name < next[0].Name:
-			builder.part(old[0], &Part{})
+			each(old[0], &Part{})
 			old = old[1:]
 		case len(old) == 0 || next[0].Name < old[0].Name:
-			builder.part(&Part{}, next[0])
+			each(&Part{}, next[0])
 			next = next[1:]
 		default:
-			builder.part(old[0], next[0])
+			each(old[0], next[0])
 			old, next = old[1:], next[1:]
 		}
 	}
-	return change{builder.finish(), want.Parts, builder.base, builder.references}
 }
 
 // done returns the content after the change was committed. That of before is

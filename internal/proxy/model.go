@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ type Model struct {
 	claims   map[slot][]*entry // who wants it, best claim first
 	owners   map[string]string // namespace/name of each slice: the Service it is for
 	leaving  map[string]uint64 // of the slices with a terminating endpoint: the resourceVersion
+	listed   map[string]int    // addresses: how many endpoints have them
+	ending   map[string]bool   // addresses of terminating endpoints that slices had and may have no more
 	dirty    map[*entry]bool   // to compile again
 	parts    []*Part           // as of the last Compile; never changed in place
 }
@@ -49,6 +52,8 @@ func NewModel(node Node) *Model {
 		claims:   map[slot][]*entry{},
 		owners:   map[string]string{},
 		leaving:  map[string]uint64{},
+		listed:   map[string]int{},
+		ending:   map[string]bool{},
 		dirty:    map[*entry]bool{},
 	}
 }
@@ -78,6 +83,11 @@ func (m *Model) SetSlice(slice *discoveryv1.EndpointSlice) {
 	}
 	e := m.entry(owner)
 	e.slices[name] = slice
+	for _, endpoint := range slice.Endpoints {
+		for _, address := range endpoint.Addresses {
+			m.listed[address]++
+		}
+	}
 	m.owners[name] = owner
 	m.dirty[e] = true
 	if hasTerminating(slice) {
@@ -93,10 +103,40 @@ func (m *Model) DeleteSlice(slice *discoveryv1.EndpointSlice) {
 		return
 	}
 	e := m.entry(owner)
+	for _, endpoint := range e.slices[name].Endpoints {
+		m.unlist(endpoint)
+	}
 	delete(e.slices, name)
 	delete(m.owners, name)
 	delete(m.leaving, name)
 	m.dirty[e] = true
+}
+
+func (m *Model) unlist(endpoint discoveryv1.Endpoint) {
+	for _, address := range endpoint.Addresses {
+		if m.listed[address]--; m.listed[address] == 0 {
+			delete(m.listed, address)
+		}
+		if terminating(endpoint.Conditions) {
+			m.ending[address] = true
+		}
+	}
+}
+
+// Gone returns the addresses whose last endpoint was terminating when it left
+// the slices, since Gone was called last: those of pods that are no more. An
+// endpoint that leaves without terminating may be a pod that lives on and is
+// only no longer selected.
+func (m *Model) Gone() []netip.Addr {
+	var gone []netip.Addr
+	for text := range m.ending {
+		if address, err := netip.ParseAddr(text); err == nil && address.Is4() && m.listed[text] == 0 {
+			gone = append(gone, address)
+		}
+	}
+	clear(m.ending)
+	slices.SortFunc(gone, netip.Addr.Compare)
+	return gone
 }
 
 func (m *Model) entry(name string) *entry {

@@ -1,0 +1,319 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// checkEvery bounds how long damage by others may go unseen should the
+	// kernel not tell of it.
+	checkEvery = 30 * time.Second
+
+	// retryFirst and retryMost are the waits after a first and after many errors.
+	retryFirst = 50 * time.Millisecond
+	retryMost  = 5 * time.Second
+)
+
+// Informers is what the proxy needs of a cache.Cache.
+type Informers interface {
+	GetInformer(ctx context.Context, obj client.Object, opts ...cache.InformerGetOption) (cache.Informer, error)
+	List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error
+}
+
+// Config is all that a Proxy needs. The fields without a remark are required.
+type Config struct {
+	NodeName     string
+	PodRange     netip.Prefix  // of the pods of all nodes
+	ServiceRange netip.Prefix  // of cluster IPs
+	Bridge       string        // name of the interface that this node's pods are behind
+	Client       client.Client // writes the Lease
+	Cache        Informers     // a cache.Cache whose Services and EndpointSlices are whole
+
+	Kernel Kernel       // default: that of the network namespace that New is called in
+	Flows  Flows        // default: likewise
+	Log    *slog.Logger // default: slog.Default
+}
+
+// Proxy keeps the kernel's rules equal to what Services and EndpointSlices say
+// and publishes up to which version they do.
+type Proxy struct {
+	config    Config
+	log       *slog.Logger
+	table     *Table
+	publisher *publisher
+	sweeper   *sweeper
+
+	mu    sync.Mutex // guards what follows
+	model *Model
+	seen  uint64 // the highest resourceVersion of a slice in the model
+	stats Stats
+
+	changed   chan struct{} // the model was
+	disturbed chan struct{} // the kernel's rules were changed, by us or others
+	applied   Ruleset       // only Run's goroutine touches it
+}
+
+// Stats counts what a Proxy has done since it was made.
+type Stats struct {
+	Table     TableStats
+	Errors    int           // commits and checks that failed
+	Repaired  int           // times that what others did to the table was undone
+	LastTook  time.Duration // from the change in the model to the rules in the kernel, for the last change
+	Published uint64        // the last resourceVersion written to the Lease
+	Forgotten int           // connection tracking entries deleted
+}
+
+// New returns a Proxy that is not running yet. It fails when a range is not
+// IPv4, and when the kernel does not speak nftables or lets us not.
+func New(config Config) (*Proxy, error) {
+	if !config.PodRange.Addr().Is4() || !config.ServiceRange.Addr().Is4() {
+		return nil, fmt.Errorf("pod range %s, service range %s: both must be IPv4", config.PodRange, config.ServiceRange)
+	}
+	if config.Log == nil {
+		config.Log = slog.Default()
+	}
+	if config.Kernel == nil {
+		kernel, err := NewNetlink(0)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := kernel.Generation(); err != nil {
+			return nil, errors.Join(fmt.Errorf("nftables in the kernel (nf_tables, and CAP_NET_ADMIN): %w", err), kernel.Close())
+		}
+		config.Kernel = kernel
+	}
+	if config.Flows == nil {
+		config.Flows = NewConntrack(0)
+	}
+	log := config.Log.With("part", "proxy")
+	return &Proxy{
+		config:    config,
+		log:       log,
+		table:     NewTable(config.Kernel),
+		publisher: newPublisher(config.Client, config.NodeName, log),
+		sweeper:   newSweeper(config.Flows, log),
+		model: NewModel(Node{Name: config.NodeName, PodRange: config.PodRange.Masked(),
+			ServiceRange: config.ServiceRange.Masked(), Bridge: config.Bridge}),
+		changed:   make(chan struct{}, 1),
+		disturbed: make(chan struct{}, 1),
+	}, nil
+}
+
+// Stats returns the counts so far.
+func (p *Proxy) Stats() Stats {
+	p.mu.Lock()
+	stats := p.stats
+	p.mu.Unlock()
+	stats.Published = p.publisher.version()
+	stats.Forgotten = p.sweeper.count()
+	return stats
+}
+
+// Run serves until ctx ends, and then leaves the rules as they are: they serve
+// on without it. It writes no rule before all Services and slices are known.
+func (p *Proxy) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer cancel()
+	if closer, ok := p.config.Kernel.(interface{ Close() error }); ok {
+		defer func() { _ = closer.Close() }()
+	}
+	if err := p.watch(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("service proxy: %w", err)
+	}
+	helpers.Go(func() { p.publisher.run(ctx) })
+	helpers.Go(func() { p.sweeper.run(ctx) })
+	helpers.Go(func() { p.listen(ctx) })
+	p.loop(ctx)
+	return nil
+}
+
+// loop applies each change at once; what comes during a commit goes into the
+// next one together.
+func (p *Proxy) loop(ctx context.Context) {
+	ticker := time.NewTicker(checkEvery)
+	defer ticker.Stop()
+	wait := retryFirst
+	var retry <-chan time.Time
+	notify(p.changed)
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changed:
+			err = p.apply(ctx)
+		case <-retry:
+			err = p.apply(ctx)
+		case <-p.disturbed:
+			err = p.check()
+		case <-ticker.C:
+			err = p.check()
+		}
+		retry = nil
+		if err == nil {
+			wait = retryFirst
+			continue
+		}
+		p.log.Error("rules not applied; will try again", "error", err, "after", wait)
+		p.count(func(s *Stats) { s.Errors++ })
+		retry = time.After(wait)
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// apply brings the kernel to the present model, and says so to who waits.
+func (p *Proxy) apply(ctx context.Context) error {
+	began := time.Now()
+	p.mu.Lock()
+	want, gone := p.model.Compile(), p.model.Gone()
+	seen, awaited := p.seen, p.model.Terminating()
+	p.mu.Unlock()
+
+	if err := p.table.Set(want); err != nil {
+		p.sweeper.add(Sweep{Gone: gone})
+		return err
+	}
+	p.sweeper.add(sweepAfter(p.applied.Parts, want.Parts, gone))
+	p.applied = want
+	p.count(func(s *Stats) { s.LastTook = time.Since(began) })
+	if awaited > p.publisher.asked() && p.complete(ctx) {
+		p.publisher.publish(seen)
+	}
+	return nil
+}
+
+// complete says whether the model holds every slice that the cache has. After
+// a broken watch the cache is filled anew at once, but told of object by
+// object: until the last, the highest version seen says nothing of the others.
+func (p *Proxy) complete(ctx context.Context) bool {
+	var cached discoveryv1.EndpointSliceList
+	if err := p.config.Cache.List(ctx, &cached, client.UnsafeDisableDeepCopy); err != nil {
+		p.log.Error("list cached endpoint slices", "error", err)
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range cached.Items {
+		if !p.model.Has(&cached.Items[i]) {
+			return false // what is missing is on its way and wakes us again
+		}
+	}
+	return true
+}
+
+// check undoes what others did to the table.
+func (p *Proxy) check() error {
+	if p.applied.Parts == nil {
+		return nil
+	}
+	repaired, err := p.table.Check(p.applied)
+	if repaired {
+		p.log.Warn("somebody else changed the nftables table; restored it", "table", TableName)
+		p.count(func(s *Stats) { s.Repaired++ })
+	}
+	return err
+}
+
+func (p *Proxy) count(f func(*Stats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.stats)
+	p.stats.Table = p.table.Stats()
+}
+
+// listen wakes the loop when the kernel's rules change, if it can tell.
+func (p *Proxy) listen(ctx context.Context) {
+	watcher, ok := p.config.Kernel.(interface {
+		Watch(ctx context.Context, changed func()) error
+	})
+	for ok && ctx.Err() == nil {
+		err := watcher.Watch(ctx, func() { notify(p.disturbed) })
+		if ctx.Err() == nil {
+			p.log.Error("will listen again", "error", err, "after", retryMost)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryMost):
+		}
+	}
+}
+
+// watch feeds the model from the cache and returns once it has everything.
+func (p *Proxy) watch(ctx context.Context) error {
+	services := handler(p, func(m *Model, s *corev1.Service) { m.SetService(s) },
+		func(m *Model, s *corev1.Service) { m.DeleteService(s.Namespace, s.Name) })
+	endpointSlices := handler(p, func(m *Model, s *discoveryv1.EndpointSlice) {
+		m.SetSlice(s)
+		p.seen = max(p.seen, version(s))
+	}, func(m *Model, s *discoveryv1.EndpointSlice) { m.DeleteSlice(s) })
+	for _, w := range []struct {
+		object  client.Object
+		handler toolscache.ResourceEventHandler
+	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}} {
+		informer, err := p.config.Cache.GetInformer(ctx, w.object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", w.object, err)
+		}
+		registration, err := informer.AddEventHandler(w.handler)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", w.object, err)
+		}
+		defer func() {
+			context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
+		}()
+		select {
+		case <-registration.HasSyncedChecker().Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// handler returns one that changes the model and wakes the loop. Objects are
+// the cache's: they are read and never changed.
+func handler[T any](p *Proxy, set, remove func(*Model, T)) toolscache.ResourceEventHandler {
+	change := func(f func(*Model, T), obj any) {
+		if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = tombstone.Obj
+		}
+		object, ok := obj.(T)
+		if !ok {
+			return
+		}
+		p.mu.Lock()
+		f(p.model, object)
+		p.mu.Unlock()
+		notify(p.changed)
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { change(set, obj) },
+		UpdateFunc: func(_, obj any) { change(set, obj) },
+		DeleteFunc: func(obj any) { change(remove, obj) },
+	}
+}
+
+// notify makes sure that whoever receives from c does so once more.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+)
+
+// sweeper forgets flows one Sweep after the other, beside the loop: a busy
+// machine has many, and no change of rules waits for that.
+type sweeper struct {
+	flows Flows
+	log   *slog.Logger
+	wake  chan struct{}
+
+	mu        sync.Mutex
+	pending   []Sweep
+	forgotten int
+}
+
+func newSweeper(flows Flows, log *slog.Logger) *sweeper {
+	return &sweeper{flows: flows, log: log, wake: make(chan struct{}, 1)}
+}
+
+func (s *sweeper) add(sweep Sweep) {
+	if sweep.Empty() {
+		return
+	}
+	s.mu.Lock()
+	s.pending = append(s.pending, sweep)
+	s.mu.Unlock()
+	notify(s.wake)
+}
+
+func (s *sweeper) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.forgotten
+}
+
+func (s *sweeper) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		s.mu.Lock()
+		pending := s.pending
+		s.pending = nil
+		s.mu.Unlock()
+		for _, sweep := range pending {
+			n, err := sweep.Apply(s.flows)
+			if err != nil {
+				s.log.Error("old connections not forgotten", "error", err)
+			}
+			s.mu.Lock()
+			s.forgotten += n
+			s.mu.Unlock()
+		}
+	}
+}
