@@ -79,6 +79,14 @@ func (a *addresses) all() map[string]netip.Addr {
 	return maps.Clone(a.byPod)
 }
 
+// has reports whether the pod has an address.
+func (a *addresses) has(pod string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.byPod[pod]
+	return ok
+}
+
 // take returns the pod's address, a new one if it has none.
 func (a *addresses) take(pod string) (netip.Addr, error) {
 	a.mu.Lock()

@@ -110,12 +110,13 @@ func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, err
 	pod := n.pod(podUID)
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
+	known := n.addresses.has(podUID)
 	ip, err := n.addresses.take(podUID)
 	if err != nil {
 		return agent.PodNetwork{}, err
 	}
 	network := n.describe(podUID, ip)
-	if err := n.ensureNamespace(podUID, pod); err != nil {
+	if err := n.ensureNamespace(podUID, pod, known); err != nil {
 		return agent.PodNetwork{}, fmt.Errorf("network namespace of pod %s: %w", podUID, err)
 	}
 	made := time.Now()
@@ -131,14 +132,15 @@ func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, err
 var validUID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // ensureNamespace leaves a live namespace at the pod's path: the one that is
-// there, the one that its containers are in, or a new one.
-func (n *Network) ensureNamespace(podUID string, pod *podState) error {
+// there, the one that its containers are in, or a new one. Only a pod that is
+// known can have containers, and looking for them takes time.
+func (n *Network) ensureNamespace(podUID string, pod *podState, known bool) error {
 	path := n.namespacePath(podUID)
 	if isNamespace(path) {
 		return nil
 	}
 	pod.forget()
-	if n.cfg.ContainerPids != nil {
+	if known && n.cfg.ContainerPids != nil {
 		for _, pid := range n.cfg.ContainerPids(podUID) {
 			if err := bindNamespace(fmt.Sprintf("/proc/%d/ns/net", pid), path); err == nil {
 				return nil

@@ -266,3 +266,27 @@ func otherMountNamespace(t *testing.T) {
 	m.start(m.spec("sleep 1000"))
 	stop()
 }
+
+// Start does not wait for List to have cleared away what a crash left of the same
+// container.
+func TestStartOverHalfMade(t *testing.T) {
+	m := newMachine(t)
+	spec := m.spec("sleep 1000")
+	first := m.start(spec)
+	rec, err := readRecord(m.containerDir(spec.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Phase, rec.Pid = phaseCreating, 0
+	if err := writeRecord(m.containerDir(spec.ID), rec); err != nil {
+		t.Fatal(err)
+	}
+	m.reopen()
+	second := m.start(spec)
+	if second.Pid == first.Pid || len(m.cgroups.processes(spec.PodUID, spec.ID)) != 1 {
+		t.Errorf("first %d, then %d; there are %v", first.Pid, second.Pid, m.cgroups.processes(spec.PodUID, spec.ID))
+	}
+	if got := m.Pids(spec.PodUID); len(got) != 1 || got[0] != second.Pid {
+		t.Errorf("pids %v", got)
+	}
+}

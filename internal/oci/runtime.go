@@ -52,6 +52,8 @@ var _ agent.Runtime = (*Runtime)(nil)
 // container is a record in memory. Its lock is held through every change, Start
 // and Remove included; gone is set once the record is deleted.
 type container struct {
+	podUID string // never changes, as the record's
+
 	mu   sync.Mutex
 	rec  record
 	gone bool
@@ -139,7 +141,7 @@ func (r *Runtime) load() error {
 			r.log.Warn("A container's record cannot be read: removing the container", "container", id, "err", err)
 			rec = record{Container: agent.Container{ID: id, Phase: phaseCreating}}
 		}
-		r.containers[id] = &container{rec: rec}
+		r.containers[id] = &container{podUID: rec.PodUID, rec: rec}
 	}
 	return nil
 }
@@ -244,8 +246,11 @@ func (r *Runtime) Pids(podUID string) []int {
 	r.mu.Unlock()
 	var pids []int
 	for _, c := range all {
+		if c.podUID != podUID {
+			continue // and may be held for as long as its start takes
+		}
 		c.mu.Lock()
-		if !c.gone && c.rec.PodUID == podUID && c.rec.Phase == agent.ContainerRunning && c.rec.alive(r.boot) {
+		if !c.gone && c.rec.Phase == agent.ContainerRunning && c.rec.alive(r.boot) {
 			pids = append(pids, c.rec.Pid)
 		}
 		c.mu.Unlock()

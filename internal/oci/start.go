@@ -27,7 +27,10 @@ func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Co
 	if strings.Contains(spec.LogPath, ":") {
 		return agent.Container{}, fmt.Errorf("container %s: conmon cannot log to a path with a colon: %s", spec.ID, spec.LogPath)
 	}
-	c, present := r.claim(&spec)
+	c, present, err := r.claim(&spec)
+	if err != nil {
+		return agent.Container{}, err
+	}
 	defer c.mu.Unlock()
 	if present {
 		return c.rec.Container, nil
@@ -52,19 +55,23 @@ func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Co
 
 // claim returns the container of a spec locked, and whether it has a record
 // already. A new one is in Creating.
-func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool) {
+func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool, err error) {
 	for {
 		if c := r.find(spec.ID); c != nil && c.rec.Phase != phaseCreating {
-			return c, true
+			return c, true, nil
 		} else if c != nil {
-			// Left by a failed start or a crash: made anew over what is left.
-			if err := r.wipe(context.Background(), &c.rec); err != nil {
-				r.log.Error("Cleaning up after a failed start", "container", spec.ID, "err", err)
+			// Left by a failed start or a crash.
+			err := r.wipe(context.Background(), &c.rec)
+			if err == nil {
+				r.forget(c)
 			}
-			c.rec = newRecord(spec)
-			return c, false
+			c.mu.Unlock()
+			if err != nil {
+				return nil, false, fmt.Errorf("clean up after a failed start of container %s: %w", spec.ID, err)
+			}
+			continue
 		}
-		c := &container{rec: newRecord(spec)}
+		c := &container{podUID: spec.PodUID, rec: newRecord(spec)}
 		c.mu.Lock()
 		r.mu.Lock()
 		_, taken := r.containers[spec.ID]
@@ -73,7 +80,7 @@ func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool) 
 		}
 		r.mu.Unlock()
 		if !taken {
-			return c, false
+			return c, false, nil
 		}
 	}
 }
