@@ -31,7 +31,7 @@ const (
 type Act struct {
 	Kind      ActKind
 	Container string    // name in the pod's spec, where the act is about a container
-	Attempt   int       // for EnsureImage and Start
+	Attempt   int       // for EnsureImage, Start and Remove
 	ID        string    // of the container, except for EnsureImage
 	Probe     ProbeKind // for Probe
 	Deadline  time.Time // for PreStop: the hook is cut off then
@@ -59,7 +59,7 @@ func (a Act) String() string {
 	if a.Container != "" {
 		b.WriteString(" " + a.Container)
 	}
-	if a.Kind == ActStart || a.Kind == ActEnsureImage {
+	if a.Kind == ActStart || a.Kind == ActEnsureImage || a.Kind == ActRemove {
 		b.WriteString("#" + strconv.Itoa(a.Attempt))
 	}
 	if a.Probe != "" {

@@ -167,9 +167,10 @@ func (d Drain) quiet(now time.Time, task drainTask, looks []Look) (waiting strin
 	quietLooks := 0
 	for _, l := range recent {
 		quietLooks++
+		waiting = "waiting for a second look that finds no busy connection"
 		if busy := busyConnections(l.Sockets); busy > 0 {
 			quietLooks = 0
-			waiting = fmt.Sprintf("waiting for %d busy connections", busy)
+			waiting = fmt.Sprintf("waiting for %d busy connection(s)", busy)
 		}
 	}
 	if quietLooks >= 2 && recent[len(recent)-1].At.Sub(recent[len(recent)-2].At) >= lookApart {

@@ -261,7 +261,7 @@ func (l *life) forgetOldAttempts() {
 		for i := range l.seen.Containers {
 			c := &l.seen.Containers[i]
 			if c.Name == u.spec.Name && c != u.current && c != u.previous && !l.seen.Removed[c.ID] {
-				l.do(Act{Kind: ActRemove, Container: c.Name, ID: c.ID, Why: "two later attempts are on record"})
+				l.do(Act{Kind: ActRemove, Container: c.Name, Attempt: c.Attempt, ID: c.ID, Why: "two later attempts are on record"})
 			}
 		}
 	}

@@ -57,7 +57,7 @@ func (l *life) takeAway(why string) bool {
 	for _, c := range l.seen.Containers {
 		if !l.seen.Removed[c.ID] {
 			left = true
-			l.do(Act{Kind: ActRemove, Container: c.Name, ID: c.ID, Why: why})
+			l.do(Act{Kind: ActRemove, Container: c.Name, Attempt: c.Attempt, ID: c.ID, Why: why})
 		}
 	}
 	if left && l.seen.Gone { // first silence the processes, then take their network

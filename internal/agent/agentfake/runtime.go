@@ -1,0 +1,137 @@
+package agentfake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"windlass.dev/windlass/internal/agent"
+)
+
+// Runtime returns the node's runtime.
+func (n *Node) Runtime() agent.Runtime { return fakeRuntime{n} }
+
+type fakeRuntime struct{ n *Node }
+
+func (r fakeRuntime) List(context.Context) ([]agent.Container, error) { return r.n.Containers(), nil }
+
+func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Container, error) {
+	n := r.n
+	if len(spec.Args) == 0 {
+		return agent.Container{}, errors.New("no command specified")
+	}
+	if err := sleep(ctx, n.StartTakes); err != nil {
+		return agent.Container{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.containers[spec.ID]; c != nil {
+		return c.Container, nil
+	}
+	program := n.programs[spec.Image]
+	n.calls = append(n.calls, fmt.Sprintf("start %s#%d", spec.Name, spec.Attempt))
+	if program.StartError != nil {
+		return agent.Container{}, program.StartError
+	}
+	c := &container{program: program, Container: agent.Container{
+		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt, ImageID: spec.ImageID, Image: spec.Image,
+		LogPath: spec.LogPath, Phase: agent.ContainerRunning, Pid: 1000 + len(n.containers), StartedAt: time.Now(),
+	}}
+	n.containers[spec.ID] = c
+	if program.ExitAfter > 0 {
+		n.endLater(c, program.ExitAfter, program.ExitCode)
+	}
+	return c.Container, nil
+}
+
+func (r fakeRuntime) Signal(_ context.Context, id string, signal syscall.Signal) error {
+	n := r.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.containers[id]
+	if c == nil || c.Phase == agent.ContainerExited {
+		return nil
+	}
+	n.calls = append(n.calls, fmt.Sprintf("signal %s#%d %s", c.Name, c.Attempt, signal))
+	switch {
+	case signal == syscall.SIGKILL:
+		n.end(c, exitKilled)
+	case c.program.IgnoresStop:
+	case c.program.StopTakes > 0:
+		n.endLater(c, c.program.StopTakes, 0)
+	default:
+		n.end(c, 0)
+	}
+	return nil
+}
+
+func (r fakeRuntime) Remove(_ context.Context, id string) error {
+	n := r.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.containers[id]; c != nil {
+		n.calls = append(n.calls, fmt.Sprintf("remove %s#%d", c.Name, c.Attempt))
+		n.end(c, exitKilled)
+		delete(n.containers, id)
+	}
+	return nil
+}
+
+func (r fakeRuntime) Exec(_ context.Context, id string, command []string) (int, []byte, error) {
+	r.n.mu.Lock()
+	c := r.n.containers[id]
+	r.n.mu.Unlock()
+	if c == nil || c.Phase == agent.ContainerExited {
+		return exitNotRunning, nil, fmt.Errorf("container %s does not run", id)
+	}
+	if c.program.Exec == nil {
+		return 0, nil, nil
+	}
+	code, output := c.program.Exec(command)
+	return code, output, nil
+}
+
+func (r fakeRuntime) Exits() <-chan agent.Container { return r.n.exits }
+
+// Images returns the node's image store.
+func (n *Node) Images() agent.Images { return fakeImages{n} }
+
+type fakeImages struct{ n *Node }
+
+func (f fakeImages) Find(_ context.Context, ref string) (*agent.Image, error) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	for name, image := range f.n.images {
+		if name == ref || image.ID == ref {
+			return &image, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", ref, agent.ErrImageNotFound)
+}
+
+func (f fakeImages) Pull(_ context.Context, ref string) (*agent.Image, error) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	f.n.calls = append(f.n.calls, "pull "+ref)
+	image, ok := f.n.remote[ref]
+	if !ok {
+		return nil, fmt.Errorf("reading manifest of %s: manifest unknown", ref)
+	}
+	if err := f.n.pulls[ref]; err != nil {
+		return nil, err
+	}
+	f.n.images[ref] = image
+	return &image, nil
+}
+
+func (f fakeImages) List(context.Context) ([]agent.Image, error) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	var list []agent.Image
+	for _, image := range f.n.images {
+		list = append(list, image)
+	}
+	return list, nil
+}

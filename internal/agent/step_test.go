@@ -1,0 +1,328 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// TestStep runs the scenario scripts, which are the specification of Step. The
+// script plays the node and the API: it says how acts end and what happens.
+func TestStep(t *testing.T) {
+	datadriven.Walk(t, "testdata/step", func(t *testing.T, path string) {
+		w := newStepWorld()
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
+			out, err := w.run(d)
+			if err != nil {
+				d.Fatalf(t, "%v", err)
+			}
+			return out
+		})
+	})
+}
+
+// stepWorld is one pod, its node and its clock.
+type stepWorld struct {
+	now  time.Time
+	pod  *corev1.Pod
+	seen Observed
+}
+
+var stepEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newStepWorld() *stepWorld { return &stepWorld{now: stepEpoch} }
+
+func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
+	arg := func(name, otherwise string) string {
+		for _, a := range d.CmdArgs {
+			if a.Key == name && len(a.Vals) > 0 {
+				return strings.Join(a.Vals, ",")
+			}
+		}
+		return otherwise
+	}
+	flag := func(name string) bool { return d.HasArg(name) }
+	name := ""
+	if len(d.CmdArgs) > 0 && len(d.CmdArgs[0].Vals) == 0 {
+		name = d.CmdArgs[0].Key
+	}
+	switch d.Cmd {
+	case "pod":
+		return "", w.newPod(d.Input)
+	case "step":
+		return w.step(), nil
+	case "advance":
+		by, err := time.ParseDuration(name)
+		w.now = w.now.Add(by)
+		return "", err
+	case "network":
+		w.finish(Act{Kind: ActSetupNetwork})
+		w.seen.Network, w.seen.NetworkStale = &PodNetwork{PodUID: "uid", NetNS: "/ns", IP: netip.MustParseAddr("10.42.0.2")}, false
+	case "volumes":
+		w.finish(Act{Kind: ActPrepareVolumes})
+		w.seen.Volumes = true
+	case "image":
+		attempt, err := strconv.Atoi(arg("attempt", "0"))
+		w.finish(Act{Kind: ActEnsureImage, Container: name})
+		w.seen.Images[name] = FoundImage{attempt, &Image{ID: "sha256:1"}}
+		return "", err
+	case "started":
+		attempt, err := strconv.Atoi(arg("attempt", "0"))
+		w.finish(Act{Kind: ActStart, Container: name})
+		w.seen.Record(Container{ID: ContainerID("uid", name, attempt), PodUID: "uid", Name: name, Attempt: attempt, Phase: ContainerRunning, StartedAt: w.now, ImageID: "sha256:1"})
+		return "", err
+	case "exited":
+		return "", w.exit(name, arg("code", "0"), flag("oom"))
+	case "fail":
+		act := Act{Kind: ActKind(name), Container: arg("container", "")}
+		f := w.seen.Failures[act.Key()]
+		w.finish(act)
+		w.seen.Failures[act.Key()] = Failure{Reason: arg("reason", ReasonRunError), Message: arg("message", "it failed"), Count: f.Count + 1, At: w.now}
+	case "look":
+		w.finish(Act{Kind: ActLook})
+		look := Look{At: w.now, Sockets: parseSockets(arg)}
+		w.seen.Looks = append(w.seen.Looks[max(0, len(w.seen.Looks)-1):len(w.seen.Looks):len(w.seen.Looks)], look)
+	case "probe":
+		return w.probe(name, ProbeKind(arg("kind", "Readiness")), arg("fails", ""))
+	case "delete":
+		grace, err := strconv.Atoi(arg("grace", "30"))
+		seconds := int64(grace)
+		until := metav1.NewTime(w.now.Add(time.Duration(grace) * time.Second).Truncate(time.Second))
+		w.pod.DeletionTimestamp, w.pod.DeletionGracePeriodSeconds, w.seen.DeletionSeen = &until, &seconds, w.now
+		return "", err
+	case "routes":
+		return "", w.routes(d.Input)
+	case "signalled", "hooked", "killed":
+		return "", w.stopped(d.Cmd, name)
+	case "removed":
+		for _, c := range w.seen.Containers {
+			w.finish(Act{Kind: ActRemove, ID: c.ID})
+			w.seen.Removed[c.ID] = true
+		}
+	case "tornDown":
+		w.finish(Act{Kind: ActTeardownNetwork})
+		w.seen.Network = nil
+	case "cleaned":
+		w.finish(Act{Kind: ActCleanUp})
+		w.seen.CleanedUp = true
+	case "deleted":
+		w.finish(Act{Kind: ActDeletePod})
+		w.seen.Deleted = true
+	case "gone":
+		w.seen.Gone = true
+	case "restart":
+		w.seen = Recall(w.pod, w.seen.Containers, w.seen.Network)
+		w.seen.Node = stepNode
+	default:
+		return "", fmt.Errorf("no such command: %s", d.Cmd)
+	}
+	return "", nil
+}
+
+var stepNode = NodeAddress{Name: "node", IP: netip.MustParseAddr("192.0.2.1")}
+
+func (w *stepWorld) newPod(spec string) error {
+	w.now = stepEpoch
+	w.pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "p", UID: "uid", Generation: 1}}
+	if err := yaml.UnmarshalStrict([]byte(spec), w.pod); err != nil {
+		return err
+	}
+	if w.pod.Spec.RestartPolicy == "" {
+		w.pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	}
+	w.seen = Recall(w.pod, nil, nil)
+	w.seen.Node = stepNode
+	return nil
+}
+
+// step decides, notes the acts as in flight and the status as written.
+func (w *stepWorld) step() string {
+	before := w.pod.Status.DeepCopy()
+	d := Step(w.now, w.pod, w.seen)
+	w.seen.Memory = d.Memory
+	var b strings.Builder
+	for _, act := range d.Acts {
+		w.seen.InFlight[act.Key()] = true
+		fmt.Fprintln(&b, "act   ", act)
+	}
+	for _, e := range d.Events {
+		fmt.Fprintf(&b, "event  %s %s: %s\n", e.Type, e.Reason, e.Message)
+	}
+	if !d.WakeAt.IsZero() {
+		fmt.Fprintf(&b, "wake   +%s\n", d.WakeAt.Sub(w.now))
+	}
+	if d.Why != "" {
+		fmt.Fprintln(&b, "why   ", d.Why)
+	}
+	if d.Done {
+		fmt.Fprintln(&b, "done")
+	}
+	fmt.Fprint(&b, describeStatus(before, &d.Status))
+	w.pod.Status = d.Status
+	if b.Len() == 0 {
+		return "nothing\n"
+	}
+	return b.String()
+}
+
+// describeStatus prints what has changed in a status.
+func describeStatus(before, now *corev1.PodStatus) string {
+	var b strings.Builder
+	if before.Phase != now.Phase || readiness(before) != readiness(now) || before.PodIP != now.PodIP {
+		urgently := ""
+		if urgent(before, now) {
+			urgently = " (at once)"
+		}
+		fmt.Fprintf(&b, "status phase=%s ready=%s ip=%s%s\n", now.Phase, readiness(now), now.PodIP, urgently)
+	}
+	line := func(c corev1.ContainerStatus) string {
+		text := fmt.Sprintf("%s ready=%v started=%v restarts=%d %s", c.Name, c.Ready, *c.Started, c.RestartCount, stateText(c.State))
+		if last := stateText(c.LastTerminationState); last != "" {
+			text += " last: " + last
+		}
+		return text
+	}
+	old := map[string]string{}
+	for _, c := range append(before.InitContainerStatuses, before.ContainerStatuses...) {
+		old[c.Name] = line(c)
+	}
+	for _, c := range append(now.InitContainerStatuses, now.ContainerStatuses...) {
+		if text := line(c); text != old[c.Name] {
+			fmt.Fprintln(&b, "status", text)
+		}
+	}
+	return b.String()
+}
+
+func stateText(s corev1.ContainerState) string {
+	switch {
+	case s.Waiting != nil && s.Waiting.Message != "":
+		return fmt.Sprintf("%s (%s)", s.Waiting.Reason, s.Waiting.Message)
+	case s.Waiting != nil:
+		return s.Waiting.Reason
+	case s.Running != nil:
+		return "Running"
+	case s.Terminated != nil:
+		return fmt.Sprintf("%s(%d)", s.Terminated.Reason, s.Terminated.ExitCode)
+	}
+	return ""
+}
+
+func (w *stepWorld) finish(act Act) {
+	delete(w.seen.InFlight, act.Key())
+	delete(w.seen.Failures, act.Key())
+}
+
+func (w *stepWorld) last(name string) *Container {
+	var last *Container
+	for i := range w.seen.Containers {
+		if c := &w.seen.Containers[i]; c.Name == name && (last == nil || c.Attempt > last.Attempt) {
+			last = c
+		}
+	}
+	return last
+}
+
+func (w *stepWorld) exit(name, code string, oom bool) error {
+	c := *w.last(name)
+	number, err := strconv.Atoi(code)
+	c.Phase, c.ExitCode, c.OOMKilled, c.FinishedAt = ContainerExited, number, oom, w.now
+	w.seen.Record(c)
+	return err
+}
+
+func (w *stepWorld) probe(name string, kind ProbeKind, failure string) (string, error) {
+	c := w.last(name)
+	w.finish(Act{Kind: ActProbe, ID: c.ID, Probe: kind})
+	probe := probeOf(containerSpecOf(w.pod, name), kind)
+	if probe == nil {
+		return "", fmt.Errorf("%s has no %s probe", name, kind)
+	}
+	key := ProbeKey{c.ID, kind}
+	next, tell := w.seen.Probes[key].Next(probe, failure == "", failure, w.now, 0)
+	w.seen.Probes[key] = next
+	if tell {
+		return "told\n", nil
+	}
+	return "", nil
+}
+
+func (w *stepWorld) stopped(what, name string) error {
+	id := w.last(name).ID
+	p := w.seen.Stops[id]
+	switch what {
+	case "hooked":
+		w.finish(Act{Kind: ActPreStop, ID: id})
+		p.PreStopDone = true
+	case "signalled":
+		w.finish(Act{Kind: ActStop, ID: id})
+		p.SignalledAt = w.now
+	case "killed":
+		w.finish(Act{Kind: ActKill, ID: id})
+		p.KilledAt = w.now
+	}
+	w.seen.Stops[id] = p
+	return nil
+}
+
+// parseSockets reads listen=80, idle=N, busy=N, closing=N.
+func parseSockets(arg func(name, otherwise string) string) []Socket {
+	count := func(name string) int {
+		n, _ := strconv.Atoi(arg(name, "0"))
+		return n
+	}
+	var sockets []Socket
+	if port := count("listen"); port > 0 {
+		sockets = append(sockets, Socket{State: SocketListen, LocalPort: uint16(port), LocalAddr: netip.IPv4Unspecified()})
+	}
+	local := Socket{LocalPort: 80, State: SocketEstablished, BytesReceived: 10, LastReceived: 2 * time.Second, LastSent: time.Second}
+	for range count("idle") {
+		sockets = append(sockets, local)
+	}
+	for range count("busy") {
+		busy := local
+		busy.LastReceived = 10 * time.Millisecond
+		sockets = append(sockets, busy)
+	}
+	for range count("closing") {
+		sockets = append(sockets, Socket{LocalPort: 80, State: SocketClosing, SendQueue: 1})
+	}
+	return sockets
+}
+
+// routes reads lines "service NAME", "slice SERVICE VERSION [terminating]
+// [ready]" and "proxy NODE VERSION".
+func (w *stepWorld) routes(text string) error {
+	w.seen.Routes = Routes{}
+	r := &w.seen.Routes
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		version := func() uint64 {
+			v, _ := strconv.ParseUint(fields[2], 10, 64)
+			return v
+		}
+		switch fields[0] {
+		case "service":
+			r.Services = append(r.Services, fields[1])
+		case "slice":
+			r.Slices = append(r.Slices, Slice{
+				Service: fields[1], Version: version(),
+				Terminating: strings.Contains(line, "terminating"), Ready: strings.Contains(line, " ready"),
+			})
+		case "proxy":
+			r.Proxies = append(r.Proxies, Proxy{Node: fields[1], Applied: version()})
+		default:
+			return fmt.Errorf("no such route: %s", line)
+		}
+	}
+	return nil
+}
