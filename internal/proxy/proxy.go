@@ -193,29 +193,32 @@ func (p *Proxy) apply(ctx context.Context) error {
 	p.sweeper.add(sweepAfter(p.applied.Parts, want.Parts, gone))
 	p.applied = want
 	p.count(func(s *Stats) { s.LastTook = time.Since(began) })
-	if awaited > p.publisher.asked() && p.complete(ctx) {
+	if awaited <= p.publisher.asked() {
+		return nil
+	}
+	complete, err := p.complete(ctx)
+	if complete {
 		p.publisher.publish(seen)
 	}
-	return nil
+	return err
 }
 
 // complete says whether the model holds every slice that the cache has. After
 // a broken watch the cache is filled anew at once, but told of object by
 // object: until the last, the highest version seen says nothing of the others.
-func (p *Proxy) complete(ctx context.Context) bool {
+func (p *Proxy) complete(ctx context.Context) (bool, error) {
 	var cached discoveryv1.EndpointSliceList
 	if err := p.config.Cache.List(ctx, &cached, client.UnsafeDisableDeepCopy); err != nil {
-		p.log.Error("list cached endpoint slices", "error", err)
-		return false
+		return false, fmt.Errorf("list cached endpoint slices: %w", err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range cached.Items {
 		if !p.model.Has(&cached.Items[i]) {
-			return false // what is missing is on its way and wakes us again
+			return false, nil // what is missing is on its way and wakes us again
 		}
 	}
-	return true
+	return true, nil
 }
 
 // check undoes what others did to the table.
@@ -275,9 +278,7 @@ func (p *Proxy) watch(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", w.object, err)
 		}
-		defer func() {
-			context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
-		}()
+		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
 		select {
 		case <-registration.HasSyncedChecker().Done():
 		case <-ctx.Done():

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -91,7 +90,7 @@ func (p *publisher) run(ctx context.Context) {
 // write sets the Lease's annotation, and makes the Lease when there is none.
 func (p *publisher) write(ctx context.Context, version uint64) error {
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{
-		Namespace:   corev1.NamespaceNodeLease,
+		Namespace:   v1alpha1.NamespaceNodeLease,
 		Name:        v1alpha1.ProxyLeaseName(p.node),
 		Labels:      map[string]string{v1alpha1.LabelComponent: v1alpha1.ComponentProxy},
 		Annotations: map[string]string{v1alpha1.AnnotationAppliedVersion: strconv.FormatUint(version, 10)},
