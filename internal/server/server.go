@@ -120,7 +120,7 @@ func (n *node) makeNetwork(ctx context.Context) (err error) {
 		Bridge:        bridge,
 		PodRange:      n.nodeRange(),
 		ServiceRange:  n.ServiceRange,
-		ContainerPids: n.containerPids,
+		ContainerPids: n.runtime.Pids,
 		Log:           n.Log,
 	})
 	if err != nil {
@@ -147,22 +147,6 @@ func (n *node) imagesInUse(ctx context.Context) (map[string]string, error) {
 		used[c.ImageID] = c.Name
 	}
 	return used, nil
-}
-
-// containerPids returns the processes of a pod's running containers.
-func (n *node) containerPids(podUID string) []int {
-	list, err := n.runtime.List(context.Background())
-	if err != nil {
-		n.Log.Warn("containers not listed", "error", err)
-		return nil
-	}
-	var pids []int
-	for _, c := range list {
-		if c.PodUID == podUID && c.Pid != 0 {
-			pids = append(pids, c.Pid)
-		}
-	}
-	return pids
 }
 
 // close lets go of what newNode opened, in reverse.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -39,8 +40,9 @@ func processes(t *testing.T, commandLine string) int {
 func TestPulledPlug(t *testing.T) {
 	c := ownCluster(t)
 	// Its command line tells this test's containers from all others.
+	plug := fmt.Sprintf("/webapp pulled-plug-%d", os.Getpid())
 	image := harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp)
-	image.Entrypoint = []string{"/webapp", "pulled-plug"}
+	image.Entrypoint = strings.Fields(plug)
 	image2 := harness.WebApp("httpd:2.2.32", "2.2.32", setup.webapp)
 	image2.Entrypoint = image.Entrypoint
 	if err := c.LoadImages(within(t, time.Minute), image, image2); err != nil {
@@ -55,7 +57,7 @@ func TestPulledPlug(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
-		if n := processes(t, "/webapp pulled-plug"); n < 3 {
+		if n := processes(t, plug); n < 3 {
 			t.Errorf("%d containers run while the server is down, want at least 3", n)
 		}
 		if err := c.Start(within(t, 30*time.Second)); err != nil {
@@ -86,7 +88,7 @@ func TestPulledPlug(t *testing.T) {
 	}
 	eventually(t, time.Minute, func() string { return extraPods(t, c) })
 	eventually(t, 30*time.Second, func() string {
-		if n := processes(t, "/webapp pulled-plug"); n != 3 {
+		if n := processes(t, plug); n != 3 {
 			return fmt.Sprintf("%d processes of the web app run, want 3", n)
 		}
 		return ""
