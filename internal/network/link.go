@@ -130,6 +130,11 @@ func connect(pod agent.PodNetwork, name, bridgeName string, gateway netip.Addr) 
 			return fmt.Errorf("attach to the bridge: %w", err)
 		}
 	}
+	// Where br_netfilter is on, the bridge itself sends back what a pod sends
+	// to itself through a Service.
+	if err := netlink.LinkSetHairpin(outside, true); err != nil {
+		return fmt.Errorf("set hairpin mode of %s: %w", name, err)
+	}
 	if err := netlink.LinkSetUp(outside); err != nil {
 		return fmt.Errorf("set %s up: %w", name, err)
 	}

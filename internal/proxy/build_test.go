@@ -24,7 +24,7 @@ var testNode = Node{
 // parseState reads objects from lines, for tests:
 //
 //	service [namespace/]name [ip=A] [type=T] [port=[name:]N[/protocol][:nodePort]]... [lb=A] [external=A]
-//	        [affinity=seconds] [internal=Local] [outside=Local] [age=seconds] [label=k:v]
+//	        [affinity=seconds] [internal=Local] [outside=Local] [from=range] [age=seconds] [label=k:v]
 //	slice   [namespace/]service/name port=[name:]N[/protocol]... [version=N] [type=IPv6]
 //	    address[@node] [unready] [terminating] [serving]
 func parseState(t testing.TB, text string) State {
@@ -82,6 +82,8 @@ func parseService(t testing.TB, fields []string) *corev1.Service {
 			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicy(value)
 		case "age":
 			s.CreationTimestamp = metav1.NewTime(time.Unix(1_700_000_000-int64(parseNumber(t, value)), 0))
+		case "from":
+			s.Spec.LoadBalancerSourceRanges = append(s.Spec.LoadBalancerSourceRanges, value)
 		case "label":
 			k, v, _ := strings.Cut(value, ":")
 			s.Labels = map[string]string{k: v}

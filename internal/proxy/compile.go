@@ -78,19 +78,39 @@ type portCompiler struct {
 // change, only rules inside chains do, which a packet sees all of or none.
 func (c *portCompiler) compile() {
 	inside, outside := c.targets()
-	number := uint16(c.port.Port)
-	for _, address := range clusterAddresses(c.service) {
-		c.enter(Element{Set: setServices, Key: Key{Address: address, Protocol: c.protocol, Port: number}, Goto: inside})
-	}
-	for _, address := range externalAddresses(c.service) {
-		c.enter(Element{Set: setServices, Key: Key{Address: address, Protocol: c.protocol, Port: number}, Goto: outside})
-	}
+	c.enterBy(clusterAddresses(c.service), inside)
+	c.enterBy(addresses4(c.service.Spec.ExternalIPs), outside)
+	c.enterBy(balancerAddresses(c.service), c.allowed(outside))
 	if c.port.NodePort > 0 && c.port.NodePort <= 65535 && hasNodePorts(c.service) {
 		c.enter(Element{Set: setNodePorts, Key: Key{Protocol: c.protocol, Port: uint16(c.port.NodePort)}, Goto: outside})
 	}
 	for _, endpoint := range c.endpoints.all {
 		c.enter(Element{Set: setHairpins, Key: Key{Address: endpoint.Addr(), Second: endpoint.Addr()}})
 	}
+}
+
+// enterBy adds the port on some addresses as ways into a chain.
+func (c *portCompiler) enterBy(addresses []netip.Addr, chain string) {
+	for _, address := range addresses {
+		c.enter(Element{Set: setServices, Key: Key{Address: address, Protocol: c.protocol, Port: uint16(c.port.Port)}, Goto: chain})
+	}
+}
+
+// allowed returns the chain that takes packets to a load balancer address: the
+// given one, or, with loadBalancerSourceRanges, one that lets only those by.
+func (c *portCompiler) allowed(chain string) string {
+	if len(c.service.Spec.LoadBalancerSourceRanges) == 0 || len(balancerAddresses(c.service)) == 0 {
+		return chain
+	}
+	guard := Chain{Name: c.name("allowed")}
+	for _, text := range c.service.Spec.LoadBalancerSourceRanges {
+		if prefix, err := netip.ParsePrefix(strings.TrimSpace(text)); err == nil && prefix.Addr().Is4() {
+			guard.Rules = append(guard.Rules, Rule{addressIn{source: true, prefix: prefix.Masked()}, goTo{chain}})
+		}
+	}
+	guard.Rules = append(guard.Rules, Rule{goTo{chainDiscard}})
+	c.addChain(guard)
+	return guard.Name
 }
 
 // enter adds an element, unless the Service has one of that key already.
@@ -215,15 +235,16 @@ func clusterAddresses(service *corev1.Service) []netip.Addr {
 	return addresses4(texts)
 }
 
-// externalAddresses returns the addresses outside the cluster that packets for
-// the Service come to: externalIPs and what its load balancer was given.
-func externalAddresses(service *corev1.Service) []netip.Addr {
-	texts := slices.Clone(service.Spec.ExternalIPs)
-	if service.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		for _, ingress := range service.Status.LoadBalancer.Ingress {
-			if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
-				texts = append(texts, ingress.IP)
-			}
+// balancerAddresses returns the addresses that a load balancer was given for
+// the Service and that its packets come with.
+func balancerAddresses(service *corev1.Service) []netip.Addr {
+	if service.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return nil
+	}
+	var texts []string
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		if ingress.IPMode == nil || *ingress.IPMode == corev1.LoadBalancerIPModeVIP {
+			texts = append(texts, ingress.IP)
 		}
 	}
 	return addresses4(texts)

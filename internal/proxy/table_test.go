@@ -22,7 +22,7 @@ func TestKernels(t *testing.T) {
 			})
 			t.Run("generation", func(t *testing.T) { testGeneration(t, open(t)) })
 			t.Run("atomic", func(t *testing.T) { testAtomic(t, open(t)) })
-			t.Run("refused", func(t *testing.T) { testRefused(t, open(t)) })
+			t.Run("refused", func(t *testing.T) { testErrors(t, open(t)) })
 			t.Run("any ruleset after any other", func(t *testing.T) { testAnyToAny(t, open(t)) })
 			t.Run("many endpoints", func(t *testing.T) {
 				kernel := open(t)
@@ -79,7 +79,7 @@ func testAtomic(t *testing.T, kernel Kernel) {
 	}
 }
 
-func testRefused(t *testing.T, kernel Kernel) {
+func testErrors(t *testing.T, kernel Kernel) {
 	set(t, NewTable(kernel), Compile(parseState(t, "service web ip=10.43.0.10 port=80 affinity=60\nslice web/a port=80\n10.42.0.5")))
 	chain, clients := "service/default/web/80", "affinity/default/web/80/10.42.0.5/80/60"
 	taken := parseElement(setServices, "10.43.0.10", 80, chainRefuse)
@@ -274,7 +274,7 @@ func holds(t *testing.T, kernel Kernel, want Ruleset) {
 	}
 }
 
-func nft(t *testing.T, ns *namespace, script string) {
+func nft(t testing.TB, ns *namespace, script string) {
 	t.Helper()
 	ns.do(func() {
 		if out, err := exec.Command("nft", script).CombinedOutput(); err != nil {

@@ -3,9 +3,15 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 const web = `
@@ -78,10 +84,46 @@ func TestPodToOutside(t *testing.T) {
 	top.node.expect("node to pod", "tcp4", "10.42.0.6:8080", "10.42.0.1", "other")
 }
 
-// TestRefused: a Service that nobody serves, and an address that no Service
-// has, refuse at once, wherever the packet comes from.
-func TestRefused(t *testing.T) {
+// TestSourceRanges: a load balancer's address answers only whom it may.
+func TestSourceRanges(t *testing.T) {
 	top := newTopology(t)
+	top.pod("10.42.0.5").serve("one", ":8080")
+	for _, allowed := range []string{outsideAddress + "/32", "192.0.2.0/24"} {
+		top.set("service web type=LoadBalancer ip=10.43.0.10 port=80:30080 lb=192.168.1.2 from=" + allowed + "\nslice web/a port=8080\n10.42.0.5")
+		top.outside.expect("node port from "+allowed, "tcp4", nodeAddress+":30080", outsideAddress, "one")
+		if strings.HasPrefix(allowed, outsideAddress) {
+			top.outside.expect("load balancer from "+allowed, "tcp4", nodeAddress+":80", outsideAddress, "one")
+			continue
+		}
+		top.outside.do(func() {
+			conn, err := net.DialTimeout("tcp4", nodeAddress+":80", 200*time.Millisecond)
+			if err == nil {
+				_ = conn.Close()
+				t.Errorf("load balancer for %s only answered %s", allowed, outsideAddress)
+			}
+		})
+	}
+}
+
+// TestRefused: a Service that nobody serves, and an address that no Service
+// has, refuse at once, wherever the packet comes from, and nothing for the
+// service range leaves the machine.
+func TestRefused(t *testing.T) {
+	t.Run("with the route to the bridge", func(t *testing.T) { testRefused(t, newTopology(t)) })
+	t.Run("with a default route only", func(t *testing.T) {
+		top := newTopology(t)
+		top.node.do(func() {
+			_, services, err := net.ParseCIDR(testNode.ServiceRange.String())
+			top.node.must(err)
+			top.node.must(netlink.RouteDel(&netlink.Route{Dst: services, Scope: netlink.SCOPE_LINK}))
+		})
+		testRefused(t, top)
+	})
+}
+
+func testRefused(t *testing.T, top *topology) {
+	top.node.sysctl("icmp_ratelimit", "0") // the kernel refuses datagrams of one sender only so often
+	defer top.nothingLeaves()()
 	pod := top.pod("10.42.0.5")
 	top.node.serve("an own process on the load balancer's port", nodeAddress+":80")
 	top.set(web + "10.42.0.5 unready")
@@ -105,6 +147,33 @@ func TestRefused(t *testing.T) {
 				from.refused(what("127.0.0.1"), network, "127.0.0.1:"+nodePort, want)
 			}
 		}
+	}
+}
+
+// nothingLeaves counts what arrives outside for the service range; the
+// function that it returns expects none.
+func (top *topology) nothingLeaves() func() {
+	if _, err := exec.LookPath("nft"); err != nil {
+		top.t.Log("cannot see what leaves without the nft command")
+		return func() {}
+	}
+	for _, line := range []string{
+		"add table ip watch", "add counter ip watch leaked", "add counter ip watch total",
+		"add chain ip watch in { type filter hook prerouting priority -300; }",
+		"add rule ip watch in ip daddr " + testNode.ServiceRange.String() + " counter name leaked",
+		"add rule ip watch in counter name total",
+	} {
+		nft(top.t, top.outside, line)
+	}
+	return func() {
+		top.outside.do(func() {
+			out, err := exec.Command("nft", "list", "counters", "table", "ip", "watch").CombinedOutput()
+			top.outside.must(err)
+			leaked, total, _ := strings.Cut(string(out), "counter total")
+			if !strings.Contains(leaked, "packets 0 ") || strings.Contains(total, "packets 0 ") {
+				top.t.Errorf("want none of some packets leaked:\n%s", out)
+			}
+		})
 	}
 }
 
