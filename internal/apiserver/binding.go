@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -105,7 +106,7 @@ func (b binding) assign(ctx context.Context, bound *corev1.Binding, dry bool) er
 	}
 	err = storeerr.InterpretGetError(err, corev1.Resource("pods"), bound.Name)
 	err = storeerr.InterpretUpdateError(err, corev1.Resource("pods"), bound.Name)
-	if _, ok := err.(*apierrors.StatusError); !ok {
+	if status := (*apierrors.StatusError)(nil); !errors.As(err, &status) {
 		err = apierrors.NewConflict(corev1.Resource("pods/binding"), bound.Name, err)
 	}
 	return err

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 )
 
-func roundTrip(t *testing.T, ctx context.Context, handler http.HandlerFunc) (*http.Response, error) {
+func roundTrip(ctx context.Context, t *testing.T, handler http.HandlerFunc) (*http.Response, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://in-process/a/b?c=d", strings.NewReader("question"))
 	if err != nil {
@@ -21,7 +21,7 @@ func roundTrip(t *testing.T, ctx context.Context, handler http.HandlerFunc) (*ht
 }
 
 func TestLoopbackCarriesRequestAndResponse(t *testing.T) {
-	response, err := roundTrip(t, t.Context(), func(w http.ResponseWriter, r *http.Request) {
+	response, err := roundTrip(t.Context(), t, func(w http.ResponseWriter, r *http.Request) {
 		question, _ := io.ReadAll(r.Body)
 		if !fromLoopback(r.Context()) || r.RequestURI != "/a/b?c=d" {
 			t.Errorf("served %s", r.RequestURI)
@@ -43,7 +43,7 @@ func TestLoopbackCarriesRequestAndResponse(t *testing.T) {
 func TestLoopbackStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan error, 1)
-		response, err := roundTrip(t, t.Context(), func(w http.ResponseWriter, r *http.Request) {
+		response, err := roundTrip(t.Context(), t, func(w http.ResponseWriter, r *http.Request) {
 			w.(http.Flusher).Flush()
 			_, _ = io.WriteString(w, "one")
 			<-r.Context().Done()
@@ -67,7 +67,7 @@ func TestLoopbackStreams(t *testing.T) {
 func TestLoopbackWriterWaitsForTheReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		written := 0
-		response, err := roundTrip(t, t.Context(), func(w http.ResponseWriter, _ *http.Request) {
+		response, err := roundTrip(t.Context(), t, func(w http.ResponseWriter, _ *http.Request) {
 			for range 8 {
 				n, _ := w.Write(make([]byte, streamLimit))
 				written += n
@@ -87,7 +87,7 @@ func TestLoopbackWriterWaitsForTheReader(t *testing.T) {
 }
 
 func TestLoopbackSaysWhenItBreaks(t *testing.T) {
-	response, err := roundTrip(t, t.Context(), func(w http.ResponseWriter, _ *http.Request) {
+	response, err := roundTrip(t.Context(), t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "half")
 		panic(http.ErrAbortHandler)
 	})
@@ -98,7 +98,7 @@ func TestLoopbackSaysWhenItBreaks(t *testing.T) {
 		t.Errorf("an aborted response reads as %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = roundTrip(t, ctx, func(_ http.ResponseWriter, r *http.Request) {
+	_, err = roundTrip(ctx, t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})

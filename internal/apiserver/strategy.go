@@ -8,9 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage/names"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -175,12 +173,4 @@ func metaOf(obj runtime.Object) metav1.Object {
 		panic("apiserver: object without metadata: " + err.Error())
 	}
 	return accessor
-}
-
-// servedVersion returns the version by which the request addresses its resource.
-func servedVersion(ctx context.Context) schema.GroupVersion {
-	if info, ok := genericapirequest.RequestInfoFrom(ctx); ok {
-		return schema.GroupVersion{Group: info.APIGroup, Version: info.APIVersion}
-	}
-	return schema.GroupVersion{}
 }

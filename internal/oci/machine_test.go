@@ -36,7 +36,6 @@ type machine struct {
 	t      *testing.T
 	dir    string
 	layers []string
-	log    *bytes.Buffer
 	seq    int
 }
 

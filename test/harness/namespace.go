@@ -38,7 +38,7 @@ func EnterNamespace() error {
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := child.Start(); err != nil {
-		return fmt.Errorf("%w: %v", ErrNoNamespace, err)
+		return fmt.Errorf("%w: %w", ErrNoNamespace, err)
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

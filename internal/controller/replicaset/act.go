@@ -127,9 +127,10 @@ func (r *reconciler) createNamed(ctx context.Context, set Set, pod *corev1.Pod) 
 	if apierrors.IsAlreadyExists(err) {
 		return err
 	}
-	if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		r.recorder.Eventf(set.Object, corev1.EventTypeWarning, ReasonFailedCreate, "Error creating: %v", err)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return nil // the set goes with its namespace
 	}
+	r.recorder.Eventf(set.Object, corev1.EventTypeWarning, ReasonFailedCreate, "Error creating: %v", err)
 	return fmt.Errorf("create pod: %w", err)
 }
 
