@@ -241,8 +241,8 @@ func (w *worker) probeWork(act Act, spec *corev1.Container) work {
 }
 
 func (w *worker) probed(act Act, p *corev1.Probe, failure error, began, ended time.Time) {
-	running := slices.ContainsFunc(w.seen.Containers, func(c Container) bool { return c.ID == act.ID && c.Phase == ContainerRunning })
-	if !running {
+	i := slices.IndexFunc(w.seen.Containers, func(c Container) bool { return c.ID == act.ID && c.Phase == ContainerRunning })
+	if i < 0 {
 		return
 	}
 	message := ""
@@ -250,7 +250,7 @@ func (w *worker) probed(act Act, p *corev1.Probe, failure error, began, ended ti
 		message = failure.Error()
 	}
 	key := ProbeKey{act.ID, act.Probe}
-	next, tell := w.seen.Probes[key].Next(p, failure == nil, message, ended, ended.Sub(began))
+	next, tell := w.seen.Probes[key].Next(p, failure == nil, message, w.seen.Containers[i].StartedAt, ended, ended.Sub(began))
 	w.seen.Probes[key] = next
 	if tell {
 		w.tell(Event{act.Container, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", act.Probe, message)})

@@ -46,9 +46,13 @@ const (
 	probeEvery = 50 * time.Millisecond
 )
 
+// settling is the time that a process has to begin. A kubelet takes about that
+// long to come to its first probe, so manifests rely on it: in it no liveness
+// probe is made, and a failure of another counts for nothing.
+const settling = time.Second
+
 func (s ProbeState) dueAt(kind ProbeKind, probe *corev1.Probe, started, now time.Time) time.Time {
-	first := started.Add(time.Duration(probe.InitialDelaySeconds) * time.Second)
-	period := probePeriod(probe)
+	first, period := firstProbe(kind, probe, started), probePeriod(probe)
 	switch {
 	case s.At.IsZero() && s.Ever: // recalled from the pod's status
 		return now
@@ -60,15 +64,24 @@ func (s ProbeState) dueAt(kind ProbeKind, probe *corev1.Probe, started, now time
 	return s.At.Add(min(period, max(probeEvery, 4*s.Took, s.At.Sub(first)/20)))
 }
 
+func firstProbe(kind ProbeKind, probe *corev1.Probe, started time.Time) time.Time {
+	delay := time.Duration(probe.InitialDelaySeconds) * time.Second
+	if kind == LivenessProbe {
+		delay = max(delay, settling)
+	}
+	return started.Add(delay)
+}
+
 func probePeriod(probe *corev1.Probe) time.Duration {
 	return time.Duration(max(probe.PeriodSeconds, 1)) * time.Second
 }
 
-// Next returns the state after a probe that ended at a time with a result, and
-// whether the result counts as a failure to tell of. Before the first success
-// probes come more often than their period, but failures are counted once in
-// each period: thresholds keep the meaning that their documentation gives them.
-func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, at time.Time, took time.Duration) (next ProbeState, tell bool) {
+// Next returns the state after a probe of a container that started and of a
+// probe that ended at the times given, and whether the result counts as a
+// failure to tell of. Before the first success probes come more often than
+// their period, but failures are counted once in each period: thresholds keep
+// the meaning that their documentation gives them.
+func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, started, at time.Time, took time.Duration) (next ProbeState, tell bool) {
 	s.At, s.Took, s.Message = at, took, message
 	if ok {
 		s.Ever, s.Failures, s.CountedAt = true, 0, time.Time{}
@@ -79,6 +92,9 @@ func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, at time.T
 		return s, false
 	}
 	s.Successes = 0
+	if !s.Ever && at.Before(started.Add(settling)) {
+		return s, false
+	}
 	const jitter = 10 * time.Millisecond
 	if !s.CountedAt.IsZero() && at.Sub(s.CountedAt)+jitter < probePeriod(probe) {
 		return s, false
@@ -110,7 +126,7 @@ func probeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
 // observe plans the probes and looks that the running containers need.
 func (l *life) observe() {
 	for _, u := range l.all() {
-		if !u.running() || u.kind == initUnit || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
+		if !u.running() || u.kind == initUnit || l.condemned(u) || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
 			continue
 		}
 		if !l.started(u) {
@@ -124,7 +140,7 @@ func (l *life) observe() {
 		} else if !l.listening(u) {
 			l.lookForPorts(u)
 		}
-		if u.spec.LivenessProbe != nil && !l.ending() && !l.condemned(u) {
+		if u.spec.LivenessProbe != nil && !l.ending() {
 			l.probe(u, LivenessProbe)
 		}
 	}

@@ -30,7 +30,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	env = withHome(env)
+	env = withDefaults(env, hostnameOf(pod))
 	lookup := environment.Lookup(env)
 	user, group, err := userOf(pod, c, image)
 	if err != nil {
@@ -61,13 +61,16 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	}, nil
 }
 
-// withHome leaves variables as they are but for a PATH, which every process
-// may expect.
-func withHome(env []string) []string {
-	if slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, "PATH=") }) {
-		return env
+// withDefaults adds the variables that every process may expect, where nothing
+// else has set them.
+func withDefaults(env []string, hostname string) []string {
+	for _, variable := range []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=" + hostname} {
+		name, _, _ := strings.Cut(variable, "=")
+		if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") }) {
+			env = append(env, variable)
+		}
 	}
-	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	return env
 }
 
 // argsOf is the process that a container runs: command replaces the image's

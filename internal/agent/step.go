@@ -145,7 +145,9 @@ func (l *life) failure(kind ActKind, container string) (Failure, bool) {
 // advance brings the pod towards all its containers running.
 func (l *life) advance() {
 	l.restartCondemned()
-	l.endSidecars()
+	if l.mainsDone() {
+		l.endRunning()
+	}
 	if wanted := l.wanted(); len(wanted) > 0 {
 		l.prepare()
 		for _, u := range wanted {
@@ -270,8 +272,8 @@ func (l *life) forgetOldAttempts() {
 // release gives back what a pod that has finished does not need any more. Its
 // records and logs stay until it is deleted.
 func (l *life) release() {
-	if running := l.running(); len(running) > 0 {
-		l.endSidecars()
+	if len(l.running()) > 0 {
+		l.endRunning()
 		return
 	}
 	if l.seen.Network != nil && !l.lingering() && !l.starting() {

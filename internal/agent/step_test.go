@@ -248,7 +248,7 @@ func (w *stepWorld) probe(name string, kind ProbeKind, failure string) (string, 
 		return "", fmt.Errorf("%s has no %s probe", name, kind)
 	}
 	key := ProbeKey{c.ID, kind}
-	next, tell := w.seen.Probes[key].Next(probe, failure == "", failure, w.now, 0)
+	next, tell := w.seen.Probes[key].Next(probe, failure == "", failure, c.StartedAt, w.now, 0)
 	w.seen.Probes[key] = next
 	if tell {
 		return "told\n", nil

@@ -218,6 +218,9 @@ func (l *life) stopReason(u *unit) string {
 	if state, ok := l.condemnation(u); ok && !l.ending() {
 		return "its probe failed: " + state.Message
 	}
+	if !l.ending() {
+		return "the pod has finished"
+	}
 	return "the pod is drained"
 }
 
@@ -262,20 +265,18 @@ func (l *life) restartGrace(u *unit) time.Duration {
 	return specGrace(l.pod)
 }
 
-// endSidecars stops the sidecars of a pod whose main containers have ended for good.
-func (l *life) endSidecars() {
-	if !l.mainsDone() {
+// endRunning stops what still runs of a pod that has finished: its sidecars, or
+// everything if somebody else has declared it failed.
+func (l *life) endRunning() {
+	if len(l.running()) == 0 {
 		return
 	}
-	var ended time.Time
-	for _, u := range l.mains {
-		if u.current.FinishedAt.After(ended) {
-			ended = u.current.FinishedAt
-		}
+	group := l.stopGroup()
+	deadline := l.now.Add(specGrace(l.pod))
+	if began := l.seen.Stops[group[0].current.ID].SignalledAt; !began.IsZero() {
+		deadline = began.Add(specGrace(l.pod))
 	}
-	if len(l.running()) > 0 {
-		l.stop(l.stopGroup(), ended.Add(specGrace(l.pod)))
-	}
+	l.stop(group, deadline)
 }
 
 // lingering: the last container has just ended and a peer has not confirmed yet

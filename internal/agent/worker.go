@@ -17,7 +17,7 @@ import (
 
 // statusPatience is how long a change of the status waits for others to be
 // written with it, unless it is urgent.
-const statusPatience = 100 * time.Millisecond
+const statusPatience = 200 * time.Millisecond
 
 // worker lives the life of one pod: it calls Step, does what that says, and
 // waits for something to change. Only its own goroutine touches its state;
@@ -242,7 +242,9 @@ func (w *worker) begin(ctx context.Context, act Act) {
 			cancel()
 			delete(w.cancels, key)
 			delete(w.seen.InFlight, key)
-			w.settle(act, err)
+			if !errors.Is(err, context.Canceled) {
+				w.settle(act, err)
+			}
 			if learn != nil {
 				learn()
 			}

@@ -44,7 +44,7 @@ func Run(ctx context.Context, p *corev1.Probe, target Target) error {
 	case p.TCPSocket != nil:
 		return tcp(ctx, p.TCPSocket, target)
 	case p.GRPC != nil:
-		return health(ctx, p.GRPC, target, timeout)
+		return rpc(ctx, p.GRPC, target, timeout)
 	case p.Exec != nil:
 		return command(ctx, p.Exec.Command, target.Exec, timeout)
 	}
@@ -152,7 +152,7 @@ func tcp(ctx context.Context, action *corev1.TCPSocketAction, target Target) err
 	return conn.Close()
 }
 
-func health(ctx context.Context, action *corev1.GRPCAction, target Target, timeout time.Duration) error {
+func rpc(ctx context.Context, action *corev1.GRPCAction, target Target, timeout time.Duration) error {
 	address := net.JoinHostPort(target.Address, strconv.Itoa(int(action.Port)))
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
