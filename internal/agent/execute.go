@@ -20,95 +20,115 @@ import (
 	"windlass.dev/windlass/internal/agent/volume"
 )
 
-// work does an act. It runs beside the worker and touches nothing of its; what
-// it returns is called by the worker.
+// work does an act. It runs beside the worker and touches nothing of its; learn
+// is called by the worker if err is nil.
 type work func(ctx context.Context) (learn func(), err error)
 
 // prepare takes from the worker what an act needs to know.
 func (w *worker) prepare(act Act) work {
-	a, pod, seen := w.agent, w.pod, &w.seen
-	uid := string(pod.UID)
-	spec := containerSpecOf(pod, act.Container)
+	spec := containerSpecOf(w.pod, act.Container)
 	switch act.Kind {
 	case ActSetupNetwork:
-		return func(ctx context.Context) (func(), error) {
-			network, err := a.cfg.Network.Setup(ctx, uid)
-			if err != nil {
-				return nil, err
-			}
-			return func() { seen.Network, seen.NetworkStale = &network, false }, nil
-		}
+		return w.setupWork()
 	case ActPrepareVolumes:
-		return func(ctx context.Context) (func(), error) {
-			_, err := volume.Prepare(a.volumesDir(pod), pod, apiSource{ctx, a.cfg.Client, pod.Namespace}, a.facts(""))
-			if err != nil {
-				return nil, err
-			}
-			return func() { seen.Volumes = true }, nil
-		}
+		return w.volumesWork()
 	case ActEnsureImage:
-		return func(ctx context.Context) (func(), error) {
-			image, err := w.ensureImage(ctx, pod, spec)
-			if err != nil {
-				return nil, err
-			}
-			return func() { seen.Images[act.Container] = FoundImage{act.Attempt, image} }, nil
-		}
+		return w.imageWork(act, spec)
 	case ActStart:
 		return w.startWork(act, spec)
 	case ActProbe:
 		return w.probeWork(act, spec)
 	case ActLook:
-		return func(ctx context.Context) (func(), error) {
-			look := Look{At: time.Now()}
-			var err error
-			if look.Sockets, err = a.cfg.Network.Sockets(ctx, uid); err != nil {
-				return nil, err
-			}
-			return func() { seen.Looks = append(slices.Clone(seen.Looks[max(0, len(seen.Looks)-1):]), look) }, nil
-		}
+		return w.lookWork()
 	case ActPreStop:
-		address := w.probeAddress()
-		return func(ctx context.Context) (func(), error) {
-			ctx, cancel := context.WithDeadline(ctx, act.Deadline)
-			defer cancel()
-			if err := a.preStop(ctx, act, spec, address); err != nil {
-				w.agent.cfg.Log.Warn("PreStop hook failed", "pod", uid, "container", act.Container, "err", err)
-				return func() {
-					w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true })
-					w.tell(Event{act.Container, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: " + err.Error()})
-				}, nil
-			}
-			return func() { w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true }) }, nil
-		}
+		return w.preStopWork(act, spec)
 	case ActStop, ActKill:
 		return w.signalWork(act, spec)
 	case ActRemove:
 		return w.removeWork(act)
 	case ActTeardownNetwork:
-		return func(ctx context.Context) (func(), error) {
-			if err := a.cfg.Network.Teardown(ctx, uid); err != nil {
-				return nil, err
-			}
-			return func() { seen.Network, seen.Looks = nil, nil }, nil
-		}
+		return w.teardownWork()
 	case ActCleanUp:
-		return func(context.Context) (func(), error) {
-			if err := a.cleanUp(pod); err != nil {
-				return nil, err
-			}
-			return func() { seen.CleanedUp = true }, nil
-		}
+		return w.cleanUpWork()
 	case ActDeletePod:
-		want := w.want
-		return func(ctx context.Context) (func(), error) {
-			if err := a.deletePod(ctx, pod, want); err != nil {
-				return nil, err
-			}
-			return func() { seen.Deleted = true }, nil
-		}
+		return w.deleteWork()
 	}
 	return func(context.Context) (func(), error) { return nil, fmt.Errorf("no such act: %s", act.Kind) }
+}
+
+func (w *worker) setupWork() work {
+	a, uid := w.agent, string(w.pod.UID)
+	return func(ctx context.Context) (func(), error) {
+		network, err := a.cfg.Network.Setup(ctx, uid)
+		return func() { w.seen.Network, w.seen.NetworkStale = &network, false }, err
+	}
+}
+
+func (w *worker) teardownWork() work {
+	a, uid := w.agent, string(w.pod.UID)
+	return func(ctx context.Context) (func(), error) {
+		err := a.cfg.Network.Teardown(ctx, uid)
+		return func() { w.seen.Network, w.seen.Looks = nil, nil }, err
+	}
+}
+
+func (w *worker) lookWork() work {
+	a, uid := w.agent, string(w.pod.UID)
+	return func(ctx context.Context) (func(), error) {
+		look := Look{At: time.Now()}
+		var err error
+		look.Sockets, err = a.cfg.Network.Sockets(ctx, uid)
+		return func() {
+			before := w.seen.Looks[max(0, len(w.seen.Looks)-1):]
+			w.seen.Looks = append(slices.Clone(before), look)
+		}, err
+	}
+}
+
+func (w *worker) volumesWork() work {
+	a, pod := w.agent, w.pod
+	return func(ctx context.Context) (func(), error) {
+		_, err := volume.Prepare(a.volumesDir(pod), pod, apiSource{ctx, a.cfg.Client, pod.Namespace}, a.facts(""))
+		return func() { w.seen.Volumes = true }, err
+	}
+}
+
+func (w *worker) imageWork(act Act, spec *corev1.Container) work {
+	return func(ctx context.Context) (func(), error) {
+		image, err := w.ensureImage(ctx, spec)
+		return func() { w.seen.Images[act.Container] = FoundImage{act.Attempt, image} }, err
+	}
+}
+
+func (w *worker) preStopWork(act Act, spec *corev1.Container) work {
+	a, address := w.agent, w.probeAddress()
+	return func(ctx context.Context) (func(), error) {
+		ctx, cancel := context.WithDeadline(ctx, act.Deadline)
+		defer cancel()
+		failure := a.preStop(ctx, act, spec, address)
+		return func() { // a hook that fails holds nothing up
+			w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true })
+			if failure != nil {
+				w.tell(Event{act.Container, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: " + failure.Error()})
+			}
+		}, nil
+	}
+}
+
+func (w *worker) cleanUpWork() work {
+	a, pod := w.agent, w.pod
+	return func(context.Context) (func(), error) {
+		err := a.cleanUp(pod)
+		return func() { w.seen.CleanedUp = true }, err
+	}
+}
+
+func (w *worker) deleteWork() work {
+	a, pod, last := w.agent, w.pod, w.want
+	return func(ctx context.Context) (func(), error) {
+		err := a.deletePod(ctx, pod, last)
+		return func() { w.seen.Deleted = true }, err
+	}
 }
 
 func (w *worker) progress(id string, change func(*StopProgress)) {
@@ -174,13 +194,13 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 }
 
 // ensureImage finds or pulls a container's image, as its imagePullPolicy says.
-func (w *worker) ensureImage(ctx context.Context, pod *corev1.Pod, spec *corev1.Container) (*Image, error) {
+func (w *worker) ensureImage(ctx context.Context, spec *corev1.Container) (*Image, error) {
 	tell := func(eventType, reason, format string, args ...any) {
 		event := Event{spec.Name, eventType, reason, fmt.Sprintf(format, args...)}
 		w.post(func() { w.tell(event) })
 	}
 	if _, err := reference.ParseAnyReference(spec.Image); err != nil {
-		return nil, &imageError{ReasonInvalidImageName, fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", spec.Image, spec.Image, err)} //nolint:staticcheck // Kubernetes' text
+		return nil, &imageError{ReasonInvalidImageName, fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", spec.Image, spec.Image, err)}
 	}
 	if spec.ImagePullPolicy != corev1.PullAlways {
 		image, err := w.agent.cfg.Images.Find(ctx, spec.Image)
@@ -189,9 +209,9 @@ func (w *worker) ensureImage(ctx context.Context, pod *corev1.Pod, spec *corev1.
 			tell(corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", spec.Image)
 			return image, nil
 		case !errors.Is(err, ErrImageNotFound):
-			return nil, &imageError{ReasonImageInspect, fmt.Errorf("Failed to inspect image %q: %w", spec.Image, err)} //nolint:staticcheck // Kubernetes' text
+			return nil, &imageError{ReasonImageInspect, fmt.Errorf("Failed to inspect image %q: %w", spec.Image, err)}
 		case spec.ImagePullPolicy == corev1.PullNever:
-			return nil, &imageError{ReasonImageNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", spec.Image)} //nolint:staticcheck // Kubernetes' text
+			return nil, &imageError{ReasonImageNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", spec.Image)}
 		}
 	}
 	tell(corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)

@@ -14,7 +14,7 @@ import (
 
 // apiSource gives the ConfigMaps and Secrets of a pod's namespace from the API.
 type apiSource struct {
-	ctx       context.Context //nolint:containedctx // it lives as long as one act
+	ctx       context.Context // it lives as long as one act
 	reader    client.Reader
 	namespace string
 }

@@ -245,7 +245,7 @@ func (w *worker) begin(ctx context.Context, act Act) {
 			if !errors.Is(err, context.Canceled) {
 				w.settle(act, err)
 			}
-			if learn != nil {
+			if err == nil && learn != nil {
 				learn()
 			}
 		})
