@@ -132,22 +132,37 @@ func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, err
 var validUID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
 // ensureNamespace leaves a live namespace at the pod's path: the one that is
-// there, the one that its containers are in, or a new one. Only a pod that is
-// known can have containers, and looking for them takes time.
+// there, the one that its containers are in, or a new one. A pod without an
+// address before has no containers to ask.
 func (n *Network) ensureNamespace(podUID string, pod *podState, known bool) error {
 	path := n.namespacePath(podUID)
 	if isNamespace(path) {
 		return nil
 	}
 	pod.forget()
-	if known && n.cfg.ContainerPids != nil {
-		for _, pid := range n.cfg.ContainerPids(podUID) {
-			if err := bindNamespace(fmt.Sprintf("/proc/%d/ns/net", pid), path); err == nil {
-				return nil
-			}
-		}
+	if known && n.findNamespace(podUID) {
+		return nil
 	}
 	return makeNamespace(path)
+}
+
+// findNamespace reports whether the pod's namespace is at its path, after
+// mounting it there from its containers if need be: in another mount namespace
+// than the one it was made in, they alone lead to it.
+func (n *Network) findNamespace(podUID string) bool {
+	path := n.namespacePath(podUID)
+	if isNamespace(path) {
+		return true
+	}
+	if n.cfg.ContainerPids == nil {
+		return false
+	}
+	for _, pid := range n.cfg.ContainerPids(podUID) {
+		if err := bindNamespace(fmt.Sprintf("/proc/%d/ns/net", pid), path); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Teardown implements agent.Network.
@@ -177,6 +192,7 @@ func (n *Network) Sockets(_ context.Context, podUID string) ([]agent.Socket, err
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
 	if pod.diag == nil {
+		n.findNamespace(podUID) // where there is none, opening it says so
 		diag, err := openDiagnostics(n.namespacePath(podUID))
 		if err != nil {
 			return nil, fmt.Errorf("socket diagnostics of pod %s: %w", podUID, err)

@@ -192,7 +192,21 @@ func TestNamespaceOfRunningContainer(t *testing.T) {
 	if err := unix.Unmount(pod.NetNS, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
+	// Its sockets are seen before anybody sets it up again.
+	restarted, err := New(n.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restarted.Sockets(t.Context(), "pod-a"); err == nil {
+		t.Error("sockets of a namespace that nothing leads to")
+	}
 	n.cfg.ContainerPids = func(string) []int { return []int{process.Process.Pid} }
+	if restarted, err = New(n.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restarted.Sockets(t.Context(), "pod-a"); err != nil {
+		t.Error(err)
+	}
 	if got := inode(setup(t, n, "pod-a").NetNS); got != want {
 		t.Errorf("namespace %d, want the container's %d", got, want)
 	}

@@ -1,11 +1,17 @@
 package e2e
 
 import (
+	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -155,5 +161,93 @@ func TestTwoServers(t *testing.T) {
 	}
 	if after := containerIDs(t, b, "run=httpd"); after != before {
 		t.Errorf("the other server's containers changed: %s, want %s", after, before)
+	}
+}
+
+// TestOtherMountNamespace: as under `ip netns exec`, the server sees a fresh
+// /sys without control groups, and after the plug was pulled it is started in
+// yet another mount namespace: it finds the same containers.
+func TestOtherMountNamespace(t *testing.T) {
+	c := newCluster(filepath.Join(t.TempDir(), "data"))
+	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t),
+		"unshare", "--mount", "sh", "-c", `umount -l /sys && mount -t sysfs sysfs /sys && exec "$@"`, "sh"}
+	t.Cleanup(func() {
+		if err := c.Destroy(context.Background()); err != nil {
+			t.Errorf("destroy: %v", err)
+		}
+	})
+	if err := c.Start(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.LoadImages(within(t, time.Minute), harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp)); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, example(t, "httpd.v1.yml"))
+	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+	before := containerIDs(t, c, "run=httpd")
+	if err := c.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=60s")
+	if after := containerIDs(t, c, "run=httpd"); after != before {
+		t.Errorf("containers\n%safter the restart, want\n%s", after, before)
+	}
+	kubectl(t, c, "delete", "deployment/httpd", "--cascade=foreground", "--timeout=60s")
+}
+
+// TestNotRoot: who may not run containers is told so.
+func TestNotRoot(t *testing.T) {
+	cmd := exec.CommandContext(within(t, 20*time.Second), setup.binary, "server", "--data-dir", filepath.Join(t.TempDir(), "data"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "root") {
+		t.Errorf("%v: it says %q, want that it needs root", err, out)
+	}
+}
+
+// TestHealth: what is open to everybody, and the metrics, which are not.
+func TestHealth(t *testing.T) {
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for path, want := range map[string]struct {
+		code int
+		body string
+	}{
+		"/readyz":        {200, "ok"},
+		"/livez":         {200, "ok"},
+		"/version":       {200, `"gitVersion": "v1.37`},
+		"/metrics":       {403, "forbidden"},
+		"/api/v1/nodes":  {403, "forbidden"},
+		"/api/v1/nodes/": {403, "forbidden"},
+	} {
+		resp, err := client.Get("https://127.0.0.1:6443" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != want.code || !strings.Contains(string(body), want.body) {
+			t.Errorf("%s: %d %s, %v; want %d %s", path, resp.StatusCode, body, err, want.code, want.body)
+		}
+	}
+	if metrics := kubectl(t, setup.shared, "get", "--raw", "/metrics"); !strings.Contains(metrics, "apiserver_request_total") {
+		t.Error("/metrics does not count requests")
+	}
+}
+
+// TestEmbeddedKubectl: `windlass kubectl` is the kubectl of the API's version.
+func TestEmbeddedKubectl(t *testing.T) {
+	c := setup.shared
+	for _, test := range []struct{ args, want string }{
+		{"version --client", `Client Version: v1\.37`},
+		{"get nodes", `STATUS +ROLES +AGE +VERSION\n\S+ +Ready`},
+		{"explain deployment.spec.replicas", "Number of desired pods"},
+	} {
+		out, err := c.Run(within(t, 30*time.Second), append([]string{c.Binary, "kubectl"}, strings.Fields(test.args)...)...)
+		if err != nil || !regexp.MustCompile(test.want).MatchString(out) {
+			t.Errorf("windlass kubectl %s: %v, %s", test.args, err, out)
+		}
 	}
 }
