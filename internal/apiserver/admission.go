@@ -15,10 +15,10 @@ import (
 
 // newAdmission returns what decides on a request beyond validation: the same, in
 // the same order, as Kubernetes' own plugins of these names.
-func newAdmission(namespaces rest.Getter) admission.Interface {
+func newAdmission(namespaces, accounts rest.Getter) admission.Interface {
 	return admission.NewChainHandler(
 		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), namespaces},
-		podAdmission{admission.NewHandler(admission.Create)},
+		podAdmission{admission.NewHandler(admission.Create), accounts},
 	)
 }
 
@@ -67,10 +67,13 @@ func (l namespaceLifecycle) Admit(ctx context.Context, a admission.Attributes, _
 
 // podAdmission completes new pods as Kubernetes' plugins ServiceAccount,
 // DefaultTolerationSeconds and Priority do, as far as the kinds exist here.
-type podAdmission struct{ *admission.Handler }
+type podAdmission struct {
+	*admission.Handler
+	accounts rest.Getter
+}
 
 // Admit implements admission.MutationInterface.
-func (podAdmission) Admit(_ context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
+func (p podAdmission) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	if a.GetResource().GroupResource() != corev1.Resource("pods") || a.GetSubresource() != "" {
 		return nil
 	}
@@ -79,11 +82,30 @@ func (podAdmission) Admit(_ context.Context, a admission.Attributes, _ admission
 		return apierrors.NewBadRequest(fmt.Sprintf("expected a Pod, got a %T", runtime.Object(a.GetObject())))
 	}
 	aliasServiceAccount(&pod.Spec)
-	if pod.Spec.ServiceAccountName == "" {
-		pod.Spec.ServiceAccountName = "default"
+	if err := p.findServiceAccount(ctx, a, &pod.Spec); err != nil {
+		return err
 	}
 	tolerateNodeTrouble(pod)
 	return setPriority(a, pod)
+}
+
+// findServiceAccount refuses a ServiceAccount that is not there. The default one
+// is not looked for: every namespace has it, or will in a moment.
+func (p podAdmission) findServiceAccount(ctx context.Context, a admission.Attributes, spec *corev1.PodSpec) error {
+	switch spec.ServiceAccountName {
+	case "":
+		spec.ServiceAccountName = "default"
+		fallthrough
+	case "default":
+		return nil
+	}
+	if _, err := p.accounts.Get(ctx, spec.ServiceAccountName, &metav1.GetOptions{}); err != nil {
+		if apierrors.IsNotFound(err) { // the store tells the request's resource
+			err = apierrors.NewNotFound(corev1.Resource("serviceaccounts"), spec.ServiceAccountName)
+		}
+		return admission.NewForbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.GetNamespace(), spec.ServiceAccountName, err))
+	}
+	return nil
 }
 
 // nodeTroubleSeconds is how long a pod stays on a node that is not ready or not

@@ -18,6 +18,7 @@ import (
 // its subresource.
 type api struct {
 	namespaces namespaces
+	accounts   rest.Getter // ServiceAccounts
 	paths      map[schema.GroupVersion]map[string]rest.Storage
 }
 
@@ -40,6 +41,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	apps := opened["deployments"].kind.version()
 
 	a.namespaces = newNamespaces(opened["namespaces"])
+	a.accounts = opened["serviceaccounts"].Store
 	a.put(core, "namespaces", a.namespaces)
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())

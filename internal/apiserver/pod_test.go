@@ -48,6 +48,15 @@ func TestNewPodIsCompleted(t *testing.T) {
 	if _, err := client.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("an unknown priority class: %v", err)
 	}
+	p = pod("robot")
+	p.Spec.ServiceAccountName = "robot"
+	_, err := client.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{})
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `error looking up service account default/robot: serviceaccounts "robot" not found`) {
+		t.Errorf("an unknown service account: %v", err)
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "robot"}}
+	must[*corev1.ServiceAccount](t)(client.CoreV1().ServiceAccounts("default").Create(t.Context(), account, metav1.CreateOptions{}))
+	must[*corev1.Pod](t)(client.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{}))
 }
 
 func TestBindingGivesANodeOnce(t *testing.T) {

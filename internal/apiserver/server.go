@@ -64,7 +64,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	generic.AdmissionControl = newAdmission(api.namespaces)
+	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts)
 
 	// The loopback configuration needs the handler, which needs a configuration.
 	loopback := &rest.Config{}
