@@ -56,10 +56,7 @@ func rollingUpdate(fld *field.Path, rolling *appsv1.RollingUpdateDeployment) fie
 	unavailable, surge := fld.Child("maxUnavailable"), fld.Child("maxSurge")
 	errs := countOrPercent(unavailable, rolling.MaxUnavailable)
 	errs = append(errs, countOrPercent(surge, rolling.MaxSurge)...)
-	if len(errs) > 0 {
-		return errs
-	}
-	if isNone(rolling.MaxUnavailable) && isNone(rolling.MaxSurge) {
+	if len(errs) == 0 && isNone(rolling.MaxUnavailable) && isNone(rolling.MaxSurge) {
 		errs = append(errs, field.Invalid(unavailable, rolling.MaxUnavailable, "may not be 0 when `maxSurge` is 0"))
 	}
 	if percent, is := percentOf(rolling.MaxUnavailable); is && percent > 100 {
@@ -79,9 +76,9 @@ func countOrPercent(fld *field.Path, value *intstr.IntOrString) field.ErrorList 
 	return nonNegative(fld, value.IntVal)
 }
 
-// percentOf returns the percentage that a valid value states, and whether it states one.
+// percentOf returns the percentage that a value states, and whether it states one.
 func percentOf(value *intstr.IntOrString) (percent int, is bool) {
-	if value.Type != intstr.String {
+	if value == nil || value.Type != intstr.String {
 		return 0, false
 	}
 	percent, err := intstr.GetScaledValueFromIntOrPercent(value, 100, false)

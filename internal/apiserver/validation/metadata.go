@@ -87,7 +87,7 @@ func optionalNonNegative(fld *field.Path, value *int32) field.ErrorList {
 // and its faults: it must be set, well-formed and not select everything.
 func workloadSelector(fld *field.Path, selector *metav1.LabelSelector) (labels.Selector, field.ErrorList) {
 	if selector == nil {
-		return nil, field.ErrorList{field.Required(fld, "")}
+		return labels.Nothing(), field.ErrorList{field.Required(fld, "")}
 	}
 	errs := metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fld)
 	if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
