@@ -17,6 +17,8 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"windlass.dev/windlass/internal/apiserver/columns"
 )
 
 // scale is the scale subresource of a kind with replicas: autoscaling/v1's Scale
@@ -85,7 +87,7 @@ func (s scale) Update(ctx context.Context, name string, info rest.UpdatedObjectI
 
 // ConvertToTable implements rest.TableConvertor.
 func (s scale) ConvertToTable(ctx context.Context, object, options runtime.Object) (*metav1.Table, error) {
-	return rest.NewDefaultTableConvertor(s.kind.groupResource()).ConvertToTable(ctx, object, options)
+	return columns.For(autoscalingv1.Resource("scales")).ConvertToTable(ctx, object, options)
 }
 
 func asScale(obj runtime.Object, check func(runtime.Object) error) error {

@@ -45,6 +45,7 @@ func tables() map[schema.GroupResource]table {
 		{Resource: "serviceaccounts"}:                           serviceAccounts,
 		{Resource: "services"}:                                  services,
 		{Group: "apps", Resource: "deployments"}:                deployments,
+		{Group: "autoscaling", Resource: "scales"}:              scales,
 		{Group: "apps", Resource: "replicasets"}:                replicaSets,
 		{Group: "coordination.k8s.io", Resource: "leases"}:      leases,
 		{Group: "discovery.k8s.io", Resource: "endpointslices"}: endpointSlices,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -39,6 +40,17 @@ func deploymentCells(d *appsv1.Deployment, now time.Time) []any {
 		age(&d.ObjectMeta, now), names, images,
 		metav1.FormatLabelSelector(d.Spec.Selector),
 	}
+}
+
+// scales are the columns of the subresource scale, whatever it is of.
+var scales = tableOf(scaleCells,
+	nameColumn,
+	number("Desired", autoscalingv1.ScaleSpec{}.SwaggerDoc()["replicas"]),
+	number("Available", autoscalingv1.ScaleStatus{}.SwaggerDoc()["replicas"]),
+	ageColumn)
+
+func scaleCells(s *autoscalingv1.Scale, now time.Time) []any {
+	return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), age(&s.ObjectMeta, now)}
 }
 
 // Kinds that keep a number of pods have the same columns, each with its own descriptions.
