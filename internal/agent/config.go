@@ -35,7 +35,8 @@ type Config struct {
 
 	NodeLabels map[string]string // beside those that every node has
 	MaxPods    int               // default 250
-	Version    string            // of Windlass, told in the node's info; default "dev"
+	Version    string            // of Windlass, told in the node's info as the runtime's; default "dev"
+	Kubernetes string            // version that the node tells as its kubelet's; default Version
 	ClusterDNS []netip.Addr      // for /etc/resolv.conf; none: pods have the node's
 	Domain     string            // of the cluster; default "cluster.local"
 	Log        *slog.Logger      // default slog.Default()
@@ -61,6 +62,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Version == "" {
 		c.Version = "dev"
+	}
+	if c.Kubernetes == "" {
+		c.Kubernetes = c.Version
 	}
 	if c.Domain == "" {
 		c.Domain = "cluster.local"

@@ -116,7 +116,7 @@ func (a *Agent) nodeStatus(now time.Time, old corev1.NodeStatus, images []corev1
 	}
 	status.NodeInfo = a.node.info
 	status.NodeInfo.ContainerRuntimeVersion = runtimeScheme + strings.TrimPrefix(a.cfg.Version, "v")
-	status.NodeInfo.KubeletVersion = a.cfg.Version
+	status.NodeInfo.KubeletVersion = a.cfg.Kubernetes
 	if a.cfg.Listener != nil {
 		if address, ok := a.cfg.Listener.Addr().(*net.TCPAddr); ok {
 			status.DaemonEndpoints.KubeletEndpoint.Port = int32(address.Port)

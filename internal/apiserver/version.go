@@ -35,5 +35,8 @@ func newEffectiveVersion(fallback string) effectiveVersion {
 	}
 }
 
+// Version is the version of Kubernetes' API that is served, as /version tells it.
+func Version() string { return newEffectiveVersion("").info.GitVersion }
+
 // Info implements compatibility.EffectiveVersion.
 func (v effectiveVersion) Info() *apimachineryversion.Info { return &v.info }

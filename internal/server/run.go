@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/controller/deployment"
 	"windlass.dev/windlass/internal/controller/endpoints"
 	"windlass.dev/windlass/internal/controller/endpointslice"
@@ -105,7 +106,13 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 		setup     func(manager.Manager, record.EventRecorder) error
 	}{
 		{"deployment-controller", deployment.Setup},
-		{"replicaset-controller", replicaset.Setup},
+		{"replicaset-controller", func(m manager.Manager, sets record.EventRecorder) error {
+			replicators, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, "replication-controller", "")
+			if err != nil {
+				return fmt.Errorf("event recorder of replication-controller: %w", err)
+			}
+			return replicaset.Setup(m, sets, replicators)
+		}},
 		{"default-scheduler", scheduler.Setup},
 		{"endpoint-slice-controller", endpointslice.Setup},
 		{"garbage-collector-controller", garbage.Setup},
@@ -164,8 +171,9 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 			ClientAuth:   tls.RequireAndVerifyClientCert,
 			MinVersion:   tls.VersionTLS12,
 		},
-		Version: n.Version,
-		Log:     n.Log,
+		Version:    n.Version,
+		Kubernetes: apiserver.Version(),
+		Log:        n.Log,
 	})
 }
 

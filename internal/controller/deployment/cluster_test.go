@@ -77,7 +77,7 @@ func (c *cluster) startControllers() {
 	if err := deployment.Setup(mgr, c.events); err != nil {
 		c.Fatal(err)
 	}
-	if err := replicaset.Setup(mgr, c.events); err != nil {
+	if err := replicaset.Setup(mgr, c.events, c.events); err != nil {
 		c.Fatal(err)
 	}
 	c.stopControllers = c.background("controllers", mgr.Start)

@@ -49,19 +49,23 @@ const (
 
 // Setup adds the controllers of ReplicaSets and of ReplicationControllers to a
 // manager, which must have the types of k8s.io/client-go/kubernetes/scheme.
-// Events go to recorder.
-func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+// Events of ReplicaSets go to sets, those of ReplicationControllers to replicators.
+func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 	for _, object := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), object, controllerIndex, controllerOf); err != nil {
 			return fmt.Errorf("index %T by controller: %w", object, err)
 		}
 	}
-	for _, kind := range []kind{replicaSets, replicationControllers} {
+	for _, engine := range []struct {
+		kind     kind
+		recorder record.EventRecorder
+	}{{replicaSets, sets}, {replicationControllers, replicators}} {
+		kind := engine.kind
 		r := &reconciler{
 			kind:     kind,
 			client:   mgr.GetClient(),
 			live:     mgr.GetAPIReader(),
-			recorder: recorder,
+			recorder: engine.recorder,
 			now:      time.Now,
 			random:   rand.IntN,
 			written:  newMemory(),
