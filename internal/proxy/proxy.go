@@ -162,9 +162,13 @@ func (p *Proxy) loop(ctx context.Context) {
 		case <-retry:
 			err = p.apply(ctx)
 		case <-p.disturbed:
-			err = p.check()
+			if err = p.check(); err == nil {
+				continue // an apply that failed is still to be tried again
+			}
 		case <-ticker.C:
-			err = p.check()
+			if err = p.check(); err == nil {
+				continue
+			}
 		}
 		retry = nil
 		if err == nil {
@@ -181,10 +185,7 @@ func (p *Proxy) loop(ctx context.Context) {
 // apply brings the kernel to the present model, and says so to who waits.
 func (p *Proxy) apply(ctx context.Context) error {
 	began := time.Now()
-	p.mu.Lock()
-	want, gone := p.model.Compile(), p.model.Gone()
-	seen, awaited := p.seen, p.model.Terminating()
-	p.mu.Unlock()
+	want, gone, toPublish, incomplete := p.decide(ctx)
 
 	if err := p.table.Set(want); err != nil {
 		p.sweeper.add(Sweep{Gone: gone})
@@ -193,26 +194,38 @@ func (p *Proxy) apply(ctx context.Context) error {
 	p.sweeper.add(sweepAfter(p.applied.Parts, want.Parts, gone))
 	p.applied = want
 	p.count(func(s *Stats) { s.LastTook = time.Since(began) })
-	if awaited <= p.publisher.asked() {
-		return nil
+	if toPublish > 0 {
+		p.publisher.publish(toPublish)
+	}
+	return incomplete
+}
+
+// decide takes what the model amounts to now, and the version to publish once
+// that is applied: 0 when nobody waits for one, or when it would say too much.
+// The error is that of the look which tells.
+func (p *Proxy) decide(ctx context.Context) (want Ruleset, gone []netip.Addr, toPublish uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	want, gone = p.model.Compile(), p.model.Gone()
+	if p.model.Terminating() <= p.publisher.asked() {
+		return want, gone, 0, nil
 	}
 	complete, err := p.complete(ctx)
-	if complete {
-		p.publisher.publish(seen)
+	if !complete {
+		return want, gone, 0, err
 	}
-	return err
+	return want, gone, p.seen, nil
 }
 
 // complete says whether the model holds every slice that the cache has. After
 // a broken watch the cache is filled anew at once, but told of object by
 // object: until the last, the highest version seen says nothing of the others.
+// The mutex is held, so that the answer is of the very model that is compiled.
 func (p *Proxy) complete(ctx context.Context) (bool, error) {
 	var cached discoveryv1.EndpointSliceList
 	if err := p.config.Cache.List(ctx, &cached, client.UnsafeDisableDeepCopy); err != nil {
 		return false, fmt.Errorf("list cached endpoint slices: %w", err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for i := range cached.Items {
 		if !p.model.Has(&cached.Items[i]) {
 			return false, nil // what is missing is on its way and wakes us again
