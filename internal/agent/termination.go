@@ -105,7 +105,7 @@ func (l *life) graceBegan() time.Time {
 // drained takes the drain of a deleted pod one step on and reports whether its
 // containers may be stopped.
 func (l *life) drained() bool {
-	if drainOff(l.pod) || l.stopBegan() {
+	if drainOff(l.pod) || l.stopBegan() || l.grace() == 0 { // a forced deletion waits for nothing
 		return true
 	}
 	began := l.graceBegan()
