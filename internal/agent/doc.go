@@ -49,8 +49,8 @@
 //
 // From each of these the drain's deadline leads to done as well, with an Event
 // that says what it was waiting for. A connection is busy if it is being made,
-// holds bytes that are unread or unacknowledged, or has last received rather than
-// sent; see Socket. A container that fails its liveness probe is drained likewise,
+// holds bytes that are unread or unacknowledged, has never been answered, or has
+// last received rather than sent; see Socket. A container that fails its liveness probe is drained likewise,
 // for a few seconds at most: its pod is not ready, and stays.
 //
 // # The edges

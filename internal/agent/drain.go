@@ -221,6 +221,8 @@ func (s Socket) busy() bool {
 		return true
 	case s.BytesReceived == 0:
 		return s.LastReceived < silentBusy && s.State == SocketEstablished
+	case s.BytesSent == 0:
+		return true // asked and never answered, however long ago; its times may be equal
 	case s.LastReceived == s.LastSent:
 		return s.LastReceived < equalBusy
 	default:

@@ -26,6 +26,7 @@ func TestBusy(t *testing.T) {
 		{"asked, not answered", established(func(s *Socket) { s.LastReceived = 3 * time.Second }), true},
 		{"asked and answered at once", established(func(s *Socket) { s.LastReceived, s.LastSent = 19*ms, 19*ms }), true},
 		{"asked and answered at once, a while ago", established(func(s *Socket) { s.LastReceived, s.LastSent = 20*ms, 20*ms }), false},
+		{"asked as soon as connected, not answered", established(func(s *Socket) { s.BytesSent, s.LastReceived, s.LastSent = 0, time.Second, time.Second }), true},
 		{"has not said anything yet", established(func(s *Socket) { s.BytesReceived, s.LastReceived, s.LastSent = 0, 999*ms, 999*ms }), true},
 		{"has not said anything for long", established(func(s *Socket) { s.BytesReceived, s.LastReceived, s.LastSent = 0, time.Second, time.Second }), false},
 		{"unread bytes", established(func(s *Socket) { s.ReceiveQueue = 1 }), true},

@@ -284,7 +284,7 @@ func parseSockets(arg func(name, otherwise string) string) []Socket {
 	if port := count("listen"); port > 0 {
 		sockets = append(sockets, Socket{State: SocketListen, LocalPort: uint16(port), LocalAddr: netip.IPv4Unspecified()})
 	}
-	local := Socket{LocalPort: 80, State: SocketEstablished, BytesReceived: 10, LastReceived: 2 * time.Second, LastSent: time.Second}
+	local := Socket{LocalPort: 80, State: SocketEstablished, BytesReceived: 10, BytesSent: 10, LastReceived: 2 * time.Second, LastSent: time.Second}
 	for range count("idle") {
 		sockets = append(sockets, local)
 	}

@@ -40,6 +40,17 @@ func TestNothingLost(t *testing.T) {
 		}
 		t.Logf("%d requests in %v, none lost", report.Requests, report.Elapsed)
 	})
+	t.Run("slow answers", func(t *testing.T) {
+		env := func(change string) {
+			kubectl(t, c, "set", "env", "deployment/httpd", change)
+			kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+		}
+		env("SLOW=300ms")
+		defer env("SLOW-")
+		if report := rollThrice(t, c, 500); report.Lost != 0 {
+			t.Errorf("lost %d of %d requests: %v", report.Lost, report.Requests, report.Reasons)
+		}
+	})
 	t.Run("drain off", func(t *testing.T) {
 		kubectl(t, c, "patch", "deployment/httpd", "-p",
 			`{"spec":{"template":{"metadata":{"annotations":{"windlass.dev/drain":"off"}}}}}`)
