@@ -186,14 +186,17 @@ func (n *Network) Teardown(_ context.Context, podUID string) error {
 	return nil
 }
 
-// Sockets implements agent.Network.
+// Sockets implements agent.Network. A pod whose namespace is gone with its last
+// process has no sockets.
 func (n *Network) Sockets(_ context.Context, podUID string) ([]agent.Socket, error) {
 	pod := n.pod(podUID)
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
 	if pod.diag == nil {
-		n.findNamespace(podUID) // where there is none, opening it says so
-		diag, err := openDiagnostics(n.namespacePath(podUID))
+		if !n.findNamespace(podUID) && n.addresses.has(podUID) {
+			return nil, nil
+		}
+		diag, err := openDiagnostics(n.namespacePath(podUID)) // where there is none, this says so
 		if err != nil {
 			return nil, fmt.Errorf("socket diagnostics of pod %s: %w", podUID, err)
 		}

@@ -197,8 +197,11 @@ func TestNamespaceOfRunningContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := restarted.Sockets(t.Context(), "pod-a"); err == nil {
-		t.Error("sockets of a namespace that nothing leads to")
+	if sockets, err := restarted.Sockets(t.Context(), "pod-a"); err != nil || len(sockets) > 0 {
+		t.Errorf("a pod without processes: %v, %v; want no sockets", sockets, err)
+	}
+	if _, err := restarted.Sockets(t.Context(), "pod-b"); err == nil {
+		t.Error("sockets of a pod that does not exist")
 	}
 	n.cfg.ContainerPids = func(string) []int { return []int{process.Process.Pid} }
 	if restarted, err = New(n.cfg); err != nil {
