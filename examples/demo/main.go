@@ -66,7 +66,11 @@ func run(ctx context.Context) (err error) {
 	}
 	load := harness.StartLoad(ctx, url, clients, requests, longest)
 	err = d.roll(ctx, load)
-	d.report(ctx, load.Stop())
+	report := load.Stop()
+	d.report(ctx, report)
+	if err == nil && report.Lost > 0 {
+		err = fmt.Errorf("%d requests were lost", report.Lost)
+	}
 	return err
 }
 
@@ -147,11 +151,26 @@ func (d *demo) roll(ctx context.Context, load *harness.Load) error {
 			return err
 		}
 	}
-	// The last old pods are still draining when the rollout is complete.
-	if err := d.kubectl(ctx, "wait", "pod", "-l", "run=httpd", "--for=jsonpath={.spec.containers[0].image}=httpd:2.2.31", "--timeout=60s"); err != nil {
+	if err := d.waitPods(ctx, 3); err != nil { // the last old pods drain when the rollout is complete
 		return err
 	}
+	d.say("the last old pod is drained and gone")
 	return waitRequests(ctx, load, 1000)
+}
+
+// waitPods waits until there are just so many pods.
+func (d *demo) waitPods(ctx context.Context, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		out, err := d.cluster.KubectlRun(ctx, "get", "pods", "-l", "run=httpd", "-o", "name")
+		if err != nil {
+			return err
+		}
+		if strings.Count(out, "\n") == n {
+			return nil
+		}
+	}
 }
 
 // waitRequests waits until the traffic has gone on for so many more requests.
