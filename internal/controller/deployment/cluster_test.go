@@ -169,6 +169,12 @@ func (c *cluster) watchFewest() {
 	c.fewest = c.available()
 }
 
+func (c *cluster) fewestAvailable() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fewest
+}
+
 func (c *cluster) create(object client.Object) {
 	c.Helper()
 	if err := c.client.Create(context.Background(), object); err != nil {

@@ -143,8 +143,8 @@ func TestRollout(t *testing.T) {
 		"Scaled up replica set V2 from 2 to 3",
 		"Scaled down replica set V1 from 1 to 0",
 	}, "; "))
-	if c.fewest < 3 {
-		t.Errorf("only %d of 3 pods were available at a time", c.fewest)
+	if n := c.fewestAvailable(); n < 3 {
+		t.Errorf("only %d of 3 pods were available at a time", n)
 	}
 	want(t, "history", c.history("httpd"), "REVISION CHANGE-CAUSE 1 create 2 update")
 
@@ -245,8 +245,8 @@ func TestStuck(t *testing.T) {
 		}
 		return ""
 	})
-	if c.fewest < 2 {
-		t.Errorf("only %d of 2 pods were available at a time", c.fewest)
+	if n := c.fewestAvailable(); n < 2 {
+		t.Errorf("only %d of 2 pods were available at a time", n)
 	}
 }
 
