@@ -110,7 +110,9 @@ func conntrackFilter(protocol Protocol, server netip.Addr) []netlink.Attribute {
 }
 
 // readFlow reads an entry, and returns with it the attributes that name
-// exactly it when it is deleted.
+// exactly it when it is deleted: the tuple of its answers, which has the server.
+// A client that takes its port again meanwhile makes another entry of the same
+// original tuple, to another server, and the kernel may give that the same ID.
 func readFlow(message []byte) (flow Flow, handle []netlink.Attribute, err error) {
 	if len(message) < 4 {
 		return flow, nil, fmt.Errorf("an entry of %d bytes", len(message))
@@ -126,11 +128,11 @@ func readFlow(message []byte) (flow Flow, handle []netlink.Attribute, err error)
 			if err := original.read(a.Data); err != nil {
 				return flow, nil, err
 			}
-			handle = append(handle, a)
 		case ctaTupleReply:
 			if err := reply.read(a.Data); err != nil {
 				return flow, nil, err
 			}
+			handle = append(handle, a)
 		case ctaID, ctaZone:
 			handle = append(handle, a)
 		}

@@ -247,6 +247,43 @@ func TestPortOfADeadConnection(t *testing.T) {
 	}
 }
 
+// TestPortTakenAgainStays: between the look at a dead pod's entry and its
+// deletion, the client takes its port again and is led to another pod. That
+// connection stays. The kernel often gives it the ID of the entry before, so
+// this is done many times.
+func TestPortTakenAgainStays(t *testing.T) {
+	top := newTopology(t)
+	gone, other := netip.MustParseAddr("10.42.0.5"), netip.MustParseAddr("10.42.0.6")
+	entry := func(server netip.Addr) *netlink.ConntrackFlow {
+		flow := entryOf(Flow{Protocol: TCP, Client: netip.MustParseAddrPort("127.0.0.1:45454"),
+			Destination: netip.MustParseAddrPort("127.0.0.1:30080"), Server: netip.AddrPortFrom(server, 8080)})
+		flow.Reverse.DstIP = net.ParseIP("10.42.0.1").To4()
+		return flow
+	}
+	create := func(server netip.Addr) {
+		top.node.do(func() {
+			top.node.must(netlink.ConntrackCreate(netlink.ConntrackTable, netlink.InetFamily(syscall.AF_INET), entry(server)))
+		})
+	}
+	conntrack := NewConntrack(int(top.node.handle))
+	all := func(Flow) bool { return true }
+	for range 50 {
+		create(gone)
+		if _, err := conntrack.Forget(TCP, gone, func(Flow) bool {
+			if n, err := conntrack.Forget(TCP, gone, all); n != 1 || err != nil {
+				t.Fatalf("forgot %d, %v, want the entry", n, err)
+			}
+			create(other)
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conntrack.Forget(TCP, other, all); n != 1 || err != nil {
+			t.Fatalf("%d, %v: the new connection was forgotten in place of the old", n, err)
+		}
+	}
+}
+
 // TestLiveConnectionStays: an endpoint that leaves keeps its connections.
 func TestLiveConnectionStays(t *testing.T) {
 	top := newTopology(t)
