@@ -38,7 +38,10 @@ func TestNothingLost(t *testing.T) {
 		if report.Requests < requests {
 			t.Errorf("sent %d requests, want at least %d", report.Requests, requests)
 		}
-		t.Logf("%d requests in %v, none lost", report.Requests, report.Elapsed)
+		t.Logf("%d requests in %v, %d lost", report.Requests, report.Elapsed, report.Lost)
+		if late := kubectl(t, c, "get", "events", "--field-selector", "reason=DrainTimeout"); late != "" {
+			t.Logf("drains that hit their bound:\n%s", late)
+		}
 	})
 	t.Run("slow answers", func(t *testing.T) {
 		env := func(change string) {
