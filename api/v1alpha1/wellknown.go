@@ -12,6 +12,51 @@ const (
 	AnnotationDrainTimeout = "windlass.dev/drain-timeout"
 )
 
+// Annotations on Deployments that users set.
+const (
+	// AnnotationOnFailure says what happens to a rollout that fails: a
+	// FailurePolicy. On a Namespace it is the default of its Deployments; without
+	// both it is OnFailureKeep.
+	AnnotationOnFailure = "windlass.dev/on-failure"
+)
+
+// Annotations that Windlass sets and users read.
+const (
+	// AnnotationChangedBy is on objects with a pod template and on Services: who
+	// last changed the template, or the selector, as an Author in JSON. The API
+	// server sets it; what a request says of it is ignored.
+	AnnotationChangedBy = "windlass.dev/changed-by"
+
+	// AnnotationNotedCause is on a Deployment: the change-cause that it had when
+	// its revision was last noted. A change-cause that equals it is an old one
+	// for any other revision.
+	AnnotationNotedCause = "windlass.dev/noted-cause"
+
+	// AnnotationCompleted is on a ReplicaSet of a Deployment: the last of its
+	// revisions whose rollout was complete. Only such a set is gone back to.
+	AnnotationCompleted = "windlass.dev/completed-revision"
+
+	// AnnotationScaledBecause is on a ReplicaSet of a Deployment: why its size was
+	// last changed.
+	AnnotationScaledBecause = "windlass.dev/scaled-because"
+
+	// AnnotationFailedRevision is on a Deployment: the last revision that failed
+	// and was acted on by AnnotationOnFailure, and AnnotationFailedBecause why it
+	// failed: a reason in CamelCase, ": ", and a sentence.
+	AnnotationFailedRevision = "windlass.dev/failed-revision"
+	AnnotationFailedBecause  = "windlass.dev/failed-because"
+
+	// AnnotationMoments is on a pod: PodMoments in JSON.
+	AnnotationMoments = "windlass.dev/moments"
+)
+
+// Labels of a RolloutRecord.
+const (
+	// LabelTargetKind and LabelTargetName name its target: Deployment, httpd.
+	LabelTargetKind = "windlass.dev/target-kind"
+	LabelTargetName = "windlass.dev/target-name"
+)
+
 // What a node's service proxy publishes, so that an agent knows when no node
 // routes to its pod any more. The Lease lives in NamespaceNodeLease, is named
 // ProxyLeaseName(node), and carries LabelComponent: ComponentProxy.
