@@ -310,4 +310,3 @@ type PodMoments struct {
 	// for now (pull, make, start); absent when it waits for nothing.
 	Attempts int32 `json:"attempts,omitempty"`
 }
-
