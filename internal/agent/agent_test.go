@@ -30,7 +30,7 @@ import (
 
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/agent"
-	"windlass.dev/windlass/internal/agent/agentfake"
+	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver/apiservertest"
 )
 
@@ -65,7 +65,7 @@ type harness struct {
 	t      *testing.T
 	config *rest.Config
 	client client.Client
-	node   *agentfake.Node
+	node   *hollow.Node
 	name   string
 	data   string
 	agent  *agent.Agent
@@ -78,8 +78,8 @@ func newHarness(t *testing.T, config *rest.Config, name string) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &harness{t: t, config: config, client: c, node: agentfake.New(), name: name, data: t.TempDir(), events: &events{}}
-	h.node.AddImage("web", agentfake.Program{Listens: []uint16{80}, ListenAfter: 5 * time.Millisecond})
+	h := &harness{t: t, config: config, client: c, node: hollow.New(), name: name, data: t.TempDir(), events: &events{}}
+	h.node.AddImage("web", hollow.Program{Listens: []uint16{80}, ListenAfter: 5 * time.Millisecond})
 	return h
 }
 
@@ -375,7 +375,7 @@ func (h *harness) confirm(version string) {
 
 // A pod deleted without grace is killed at once.
 func testForce(t *testing.T, h *harness) {
-	h.node.AddImage("web", agentfake.Program{IgnoresStop: true})
+	h.node.AddImage("web", hollow.Program{IgnoresStop: true})
 	h.start()
 	pod := h.pod("p", func(p *corev1.Pod) { p.Spec.Containers[0].Ports = nil })
 	h.untilReady(pod)
@@ -389,7 +389,7 @@ func testForce(t *testing.T, h *harness) {
 }
 
 func testCrash(t *testing.T, h *harness) {
-	h.node.AddImage("web", agentfake.Program{ExitAfter: 20 * time.Millisecond, ExitCode: 3})
+	h.node.AddImage("web", hollow.Program{ExitAfter: 20 * time.Millisecond, ExitCode: 3})
 	h.start()
 	pod := h.pod("p", nil)
 	h.until("back-off", func() bool { pod = h.get(pod); return waiting(pod) == "CrashLoopBackOff" })
@@ -403,7 +403,7 @@ func testCrash(t *testing.T, h *harness) {
 }
 
 func testPull(t *testing.T, h *harness) {
-	h.node.AddRemote("there", agentfake.Program{Listens: []uint16{80}}, nil)
+	h.node.AddRemote("there", hollow.Program{Listens: []uint16{80}}, nil)
 	h.start()
 	there := h.pod("there", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "there" })
 	absent := h.pod("absent", func(p *corev1.Pod) { p.Spec.Containers[0].Image = "absent" })

@@ -56,6 +56,6 @@
 // # The edges
 //
 // Runtime, Images and Network are declared here and implemented by others;
-// agentfake has a node in memory. Subpackages: environment (variables and the
+// hollow has a node in memory. Subpackages: environment (variables and the
 // downward API), volume, probe (how a container is asked), podlog (its log).
 package agent

@@ -46,7 +46,7 @@ var forbidden = []struct{ part, path, why string }{
 }
 
 // testOnly are packages that any test may import.
-var testOnly = []string{"internal/controller/controllertest", "test/harness", "internal/apiserver/apiservertest", "internal/agent/agentfake", "internal/proxy"}
+var testOnly = []string{"internal/controller/controllertest", "test/harness", "internal/apiserver/apiservertest", "internal/agent/hollow", "internal/proxy"}
 
 func TestImports(t *testing.T) {
 	for _, file := range goFiles(t) {

@@ -1,4 +1,4 @@
-package agentfake
+package hollow
 
 import (
 	"context"

@@ -1,7 +1,7 @@
-// Package agentfake is a node in memory: a runtime, images and a network as the
+// Package hollow is a node in memory: a runtime, images and a network as the
 // agent's interfaces promise them, without processes or namespaces. It outlives
 // the agents that use it, as a real node's containers do.
-package agentfake
+package hollow
 
 import (
 	"context"
@@ -150,7 +150,7 @@ func (n *Node) end(c *container, code int) {
 	select {
 	case n.exits <- c.Container:
 	default:
-		panic("agentfake: nobody takes the exits")
+		panic("hollow: nobody takes the exits")
 	}
 }
 
