@@ -1,7 +1,6 @@
 // Package scheduler gives pending pods a node.
 //
-// Filters and scores are pure: decide takes a pod and the nodes as they are
-// known and returns a node, or why there is none and what would mend it. The
+// Which node is best, if any fits, is decided by its pure part, package fit. The
 // loop feeds it: pods wait in a queue, by priority and then by age; a pod that
 // is given a node counts on that node at once, before the API has confirmed it,
 // so that no node is promised twice while the cache is behind; the writes are

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
 const (
@@ -44,7 +46,7 @@ type loop struct {
 	log logr.Logger
 
 	mu      sync.Mutex
-	cluster *cluster
+	cluster *fit.Cluster
 	queue   *queue
 	work    chan struct{} // holds one value while there may be something to look at
 	slots   chan struct{} // one value for each writer that runs
@@ -53,7 +55,7 @@ type loop struct {
 func newLoop(api api, log logr.Logger) *loop {
 	return &loop{
 		api: api, log: log,
-		cluster: newCluster(), queue: newQueue(),
+		cluster: fit.NewCluster(), queue: newQueue(),
 		work: make(chan struct{}, 1), slots: make(chan struct{}, writers),
 	}
 }
@@ -90,9 +92,9 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 		return false
 	}
 	p := it.pod
-	d := decide(p, l.cluster.schedulable())
-	if d.node != "" {
-		l.cluster.assume(p, d.node)
+	d := l.cluster.Decide(p)
+	if d.Node != "" {
+		l.cluster.Assume(p, d.Node)
 	} else {
 		l.queue.park(it)
 	}
@@ -105,37 +107,37 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 }
 
 // write makes a decision true, or takes it back.
-func (l *loop) write(ctx context.Context, p *pod, d decision) {
-	if d.node == "" {
-		if !reported(p.object, d) && l.api.report(ctx, p.object, d.reason, d.why) == failed {
+func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
+	if d.Node == "" {
+		if !reported(p.Object, d) && l.api.report(ctx, p.Object, d.Reason, d.Why) == failed {
 			l.later(p)
 		}
 		return
 	}
-	l.log.V(1).Info("Binding a pod", "pod", p.object.Namespace+"/"+p.object.Name, "node", d.node, "why", d.why)
-	switch l.api.bind(ctx, p.object, d.node) {
+	l.log.V(1).Info("Binding a pod", "pod", p.Object.Namespace+"/"+p.Object.Name, "node", d.Node, "why", d.Why)
+	switch l.api.bind(ctx, p.Object, d.Node) {
 	case written:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.queue.remove(p.uid)
+		l.queue.remove(p.UID)
 	case outdated:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.unassume(p.uid)
-		l.queue.remove(p.uid)
+		l.unassume(p.UID)
+		l.queue.remove(p.UID)
 	case failed:
 		l.mu.Lock()
-		l.unassume(p.uid)
+		l.unassume(p.UID)
 		l.mu.Unlock()
 		l.later(p)
 	}
 }
 
 // reported says whether the pod's condition already tells a decision.
-func reported(p *corev1.Pod, d decision) bool {
+func reported(p *corev1.Pod, d fit.Decision) bool {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled {
-			return c.Status == corev1.ConditionFalse && c.Reason == d.reason && c.Message == d.why
+			return c.Status == corev1.ConditionFalse && c.Reason == d.Reason && c.Message == d.Why
 		}
 	}
 	return false
@@ -143,17 +145,17 @@ func reported(p *corev1.Pod, d decision) bool {
 
 // unassume takes back an assumption that the cache has not confirmed.
 func (l *loop) unassume(uid types.UID) {
-	if l.cluster.assumed(uid) {
-		l.cluster.removePod(uid)
+	if l.cluster.Assumed(uid) {
+		l.cluster.RemovePod(uid)
 		l.wake()
 	}
 }
 
 // later looks at a pod again after a failed write, if it is still pending then.
-func (l *loop) later(p *pod) {
+func (l *loop) later(p *fit.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	it := l.queue.items[p.uid]
+	it := l.queue.items[p.UID]
 	if it == nil {
 		return
 	}
@@ -162,7 +164,7 @@ func (l *loop) later(p *pod) {
 	time.AfterFunc(delay, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.queue.items[p.uid] == it && !l.cluster.assumed(p.uid) {
+		if l.queue.items[p.UID] == it && !l.cluster.Assumed(p.UID) {
 			l.queue.add(it.pod)
 			l.kick()
 		}
@@ -192,7 +194,7 @@ func (l *loop) setPod(object *corev1.Pod) {
 		l.drop(object.UID)
 	case object.Spec.NodeName != "":
 		l.queue.remove(object.UID)
-		l.cluster.setPod(newPod(object))
+		l.cluster.SetPod(fit.NewPod(object))
 	case object.Spec.SchedulerName != "" && object.Spec.SchedulerName != corev1.DefaultSchedulerName:
 	case object.DeletionTimestamp != nil:
 		l.queue.remove(object.UID)
@@ -206,18 +208,18 @@ func (l *loop) setPod(object *corev1.Pod) {
 func (l *loop) pending(object *corev1.Pod) {
 	it := l.queue.items[object.UID]
 	switch {
-	case it == nil && l.cluster.assumed(object.UID): // bound since
+	case it == nil && l.cluster.Assumed(object.UID): // bound since
 	case it == nil:
-		l.queue.add(newPod(object))
+		l.queue.add(fit.NewPod(object))
 		l.kick()
-	case equality.Semantic.DeepEqual(it.pod.object.Spec, object.Spec):
+	case equality.Semantic.DeepEqual(it.pod.Object.Spec, object.Spec):
 		same := *it.pod
-		same.object = object
+		same.Object = object
 		it.pod = &same
-	case l.cluster.assumed(object.UID): // being bound; if that fails, this is what is tried next
-		it.pod = newPod(object)
+	case l.cluster.Assumed(object.UID): // being bound; if that fails, this is what is tried next
+		it.pod = fit.NewPod(object)
 	default:
-		l.queue.add(newPod(object))
+		l.queue.add(fit.NewPod(object))
 		l.kick()
 	}
 }
@@ -232,7 +234,7 @@ func (l *loop) removePod(uid types.UID) {
 // drop forgets a pod and lets others have its place.
 func (l *loop) drop(uid types.UID) {
 	l.queue.remove(uid)
-	if l.cluster.removePod(uid) {
+	if l.cluster.RemovePod(uid) {
 		l.wake()
 	}
 }
@@ -241,7 +243,7 @@ func (l *loop) drop(uid types.UID) {
 func (l *loop) setNode(object *corev1.Node) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cluster.setNode(object) {
+	if l.cluster.SetNode(object) {
 		l.wake()
 	}
 }
@@ -251,6 +253,6 @@ func (l *loop) setNode(object *corev1.Node) {
 func (l *loop) removeNode(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cluster.removeNode(name)
+	l.cluster.RemoveNode(name)
 	l.wake()
 }

@@ -5,6 +5,8 @@ import (
 	"container/heap"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
 // queue holds the pending pods: those to look at next, by priority and then by
@@ -18,7 +20,7 @@ type queue struct {
 
 // item is a pending pod.
 type item struct {
-	pod      *pod
+	pod      *fit.Pod
 	number   int64 // in the order that pods became known
 	index    int   // in next; -1 while parked or being written
 	failures int   // writes that failed in a row
@@ -29,15 +31,15 @@ func newQueue() *queue {
 }
 
 // add makes a pod one to look at, whether or not it was known.
-func (q *queue) add(p *pod) {
-	it := q.items[p.uid]
+func (q *queue) add(p *fit.Pod) {
+	it := q.items[p.UID]
 	if it == nil {
 		q.count++
 		it = &item{index: -1, number: q.count}
-		q.items[p.uid] = it
+		q.items[p.UID] = it
 	}
 	it.pod = p
-	delete(q.parked, p.uid)
+	delete(q.parked, p.UID)
 	if it.index < 0 {
 		heap.Push(&q.next, it)
 	} else {
@@ -55,7 +57,7 @@ func (q *queue) pop() *item {
 }
 
 // park keeps a pod that was popped until wake.
-func (q *queue) park(it *item) { q.parked[it.pod.uid] = it }
+func (q *queue) park(it *item) { q.parked[it.pod.UID] = it }
 
 // wake makes all parked pods ones to look at.
 func (q *queue) wake() {
@@ -86,8 +88,8 @@ func (o order) Len() int { return len(o) }
 func (o order) Less(i, j int) bool {
 	a, b := o[i].pod, o[j].pod
 	return cmp.Or(
-		cmp.Compare(b.priority, a.priority),
-		a.created.Compare(b.created),
+		cmp.Compare(b.Priority, a.Priority),
+		a.Created.Compare(b.Created),
 		cmp.Compare(o[i].number, o[j].number)) < 0
 }
 

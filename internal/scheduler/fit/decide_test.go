@@ -1,10 +1,8 @@
-package scheduler
+package fit
 
 import (
 	"fmt"
-	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -201,17 +199,17 @@ func TestDecide(t *testing.T) {
 	}}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			c := newCluster()
+			c := NewCluster()
 			for _, n := range test.nodes {
-				c.setNode(n)
+				c.SetNode(n)
 			}
 			for _, p := range test.there {
-				c.setPod(newPod(p))
+				c.SetPod(NewPod(p))
 			}
-			d := decide(newPod(test.pod), c.schedulable())
-			got := d.why
-			if d.node != "" {
-				got = d.node + ": " + d.why
+			d := c.Decide(NewPod(test.pod))
+			got := d.Why
+			if d.Node != "" {
+				got = d.Node + ": " + d.Why
 			}
 			if got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
@@ -220,39 +218,17 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestQueueOrder(t *testing.T) {
-	q := newQueue()
-	add := func(name string, priority int32, created int64) {
-		q.add(newPod(makePod(name, func(p *corev1.Pod) {
-			p.Spec.Priority, p.CreationTimestamp = &priority, metav1.Time{Time: time.Unix(created, 0)}
-		})))
-	}
-	add("young", 0, 9)
-	add("old", 0, 1)
-	add("same-second", 0, 9)
-	add("urgent", 5, 9)
-	add("gone", 9, 9)
-	q.remove("gone")
-	var got []string
-	for it := q.pop(); it != nil; it = q.pop() {
-		got = append(got, it.pod.object.Name)
-	}
-	if want := "urgent old young same-second"; strings.Join(got, " ") != want {
-		t.Errorf("order %v, want %s", got, want)
-	}
-}
-
 func BenchmarkDecide(b *testing.B) {
 	for _, nodes := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
-			c := newCluster()
+			c := NewCluster()
 			for i := range nodes {
-				c.setNode(makeNode(fmt.Sprintf("n%04d", i)))
-				c.setPod(newPod(makePod(fmt.Sprintf("q%04d", i), requests("100m", "64Mi"), on(fmt.Sprintf("n%04d", i)))))
+				c.SetNode(makeNode(fmt.Sprintf("n%04d", i)))
+				c.SetPod(NewPod(makePod(fmt.Sprintf("q%04d", i), requests("100m", "64Mi"), on(fmt.Sprintf("n%04d", i)))))
 			}
 			p := makePod("p", requests("100m", "64Mi"), ownedBy("rs"))
 			for b.Loop() {
-				decide(newPod(p), c.schedulable())
+				c.Decide(NewPod(p))
 			}
 		})
 	}

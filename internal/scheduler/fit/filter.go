@@ -1,4 +1,4 @@
-package scheduler
+package fit
 
 import (
 	"fmt"
@@ -11,23 +11,27 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// refusal is why a pod cannot run on a node.
-type refusal struct {
-	reason string // as Kubernetes words it; counted over the nodes
-	mend   string // what would make it fit
+// Refusal is why a pod cannot run on a node.
+type Refusal struct {
+	Node   string
+	Reason string // as Kubernetes words it; counted over the nodes
+	Mend   string // what would make it fit
 	short  int64  // how much is missing, to name the node that is nearest
 }
 
 // filter says why a pod cannot run on a node; nothing when it can.
-type filter func(*pod, *node) []refusal
+type filter func(*Pod, *node) []Refusal
 
 // filters are asked in this order; the first that refuses a node explains it.
 var filters = []filter{unschedulable, ready, taints, affinity, ports, fit}
 
 // refusals returns why a pod cannot run on a node; nothing when it can.
-func refusals(p *pod, n *node) []refusal {
+func refusals(p *Pod, n *node) []Refusal {
 	for _, f := range filters {
 		if r := f(p, n); len(r) > 0 {
+			for i := range r {
+				r[i].Node = n.object.Name
+			}
 			return r
 		}
 	}
@@ -35,16 +39,16 @@ func refusals(p *pod, n *node) []refusal {
 }
 
 // unschedulable refuses cordoned nodes.
-func unschedulable(p *pod, n *node) []refusal {
+func unschedulable(p *Pod, n *node) []Refusal {
 	taint := &corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
 	if !n.object.Spec.Unschedulable || tolerates(p, taint) {
 		return nil
 	}
-	return []refusal{{reason: "node(s) were unschedulable", mend: fmt.Sprintf("uncordon node %s", n.object.Name)}}
+	return []Refusal{{Reason: "node(s) were unschedulable", Mend: fmt.Sprintf("uncordon node %s", n.object.Name)}}
 }
 
 // ready refuses nodes that are not ready, as the taint does that is put on them a moment later.
-func ready(p *pod, n *node) []refusal {
+func ready(p *Pod, n *node) []Refusal {
 	taint := &corev1.Taint{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule}
 	message := "its agent has not reported"
 	for _, c := range n.object.Status.Conditions {
@@ -58,59 +62,59 @@ func ready(p *pod, n *node) []refusal {
 	if tolerates(p, taint) {
 		return nil
 	}
-	return []refusal{{reason: "node(s) were not ready", mend: fmt.Sprintf("bring node %s back (%s)", n.object.Name, message)}}
+	return []Refusal{{Reason: "node(s) were not ready", Mend: fmt.Sprintf("bring node %s back (%s)", n.object.Name, message)}}
 }
 
 // taints refuses nodes with a taint that keeps the pod away.
-func taints(p *pod, n *node) []refusal {
+func taints(p *Pod, n *node) []Refusal {
 	for i := range n.object.Spec.Taints {
 		t := &n.object.Spec.Taints[i]
 		if t.Effect == corev1.TaintEffectPreferNoSchedule || tolerates(p, t) {
 			continue
 		}
-		return []refusal{{
-			reason: fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value),
-			mend:   fmt.Sprintf("tolerate %s or remove it from node %s", t.ToString(), n.object.Name),
+		return []Refusal{{
+			Reason: fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value),
+			Mend:   fmt.Sprintf("tolerate %s or remove it from node %s", t.ToString(), n.object.Name),
 		}}
 	}
 	return nil
 }
 
-func tolerates(p *pod, t *corev1.Taint) bool {
-	return schedulinghelpers.TolerationsTolerateTaint(klog.Logger{}, p.object.Spec.Tolerations, t, false)
+func tolerates(p *Pod, t *corev1.Taint) bool {
+	return schedulinghelpers.TolerationsTolerateTaint(klog.Logger{}, p.Object.Spec.Tolerations, t, false)
 }
 
 // affinity refuses nodes that the pod's nodeSelector or required node affinity does not match.
-func affinity(p *pod, n *node) []refusal {
+func affinity(p *Pod, n *node) []Refusal {
 	ok, err := p.affinity.Match(n.object)
 	if ok && err == nil {
 		return nil
 	}
-	r := refusal{reason: "node(s) didn't match Pod's node affinity/selector"}
+	r := Refusal{Reason: "node(s) didn't match Pod's node affinity/selector"}
 	if err != nil {
-		r.mend = fmt.Sprintf("correct the pod's node affinity: %v", err)
-		return []refusal{r}
+		r.Mend = fmt.Sprintf("correct the pod's node affinity: %v", err)
+		return []Refusal{r}
 	}
-	for _, key := range slices.Sorted(maps.Keys(p.object.Spec.NodeSelector)) {
-		if want := p.object.Spec.NodeSelector[key]; n.object.Labels[key] != want {
-			r.mend = fmt.Sprintf("label a node %s=%s, or change the pod's nodeSelector", key, want)
-			return []refusal{r}
+	for _, key := range slices.Sorted(maps.Keys(p.Object.Spec.NodeSelector)) {
+		if want := p.Object.Spec.NodeSelector[key]; n.object.Labels[key] != want {
+			r.Mend = fmt.Sprintf("label a node %s=%s, or change the pod's nodeSelector", key, want)
+			return []Refusal{r}
 		}
 	}
-	r.mend = "label a node as the pod's required node affinity asks, or change it"
-	return []refusal{r}
+	r.Mend = "label a node as the pod's required node affinity asks, or change it"
+	return []Refusal{r}
 }
 
 // ports refuses nodes where another pod has a host port that this one asks for.
-func ports(p *pod, n *node) []refusal {
+func ports(p *Pod, n *node) []Refusal {
 	for _, want := range p.ports {
 		for _, other := range n.pods {
 			for _, has := range other.ports {
 				if want.conflicts(has) {
-					return []refusal{{
-						reason: "node(s) didn't have free ports for the requested pod ports",
-						mend: fmt.Sprintf("host port %d/%s on node %s is taken by pod %s/%s", want.port, want.protocol,
-							n.object.Name, other.object.Namespace, other.object.Name),
+					return []Refusal{{
+						Reason: "node(s) didn't have free ports for the requested pod ports",
+						Mend: fmt.Sprintf("host port %d/%s on node %s is taken by pod %s/%s", want.port, want.protocol,
+							n.object.Name, other.Object.Namespace, other.Object.Name),
 					}}
 				}
 			}
@@ -120,12 +124,12 @@ func ports(p *pod, n *node) []refusal {
 }
 
 // fit refuses nodes that have too little left of what the pod requests.
-func fit(p *pod, n *node) []refusal {
-	var found []refusal
+func fit(p *Pod, n *node) []Refusal {
+	var found []Refusal
 	if limit := n.allocatable[corev1.ResourcePods]; int64(len(n.pods)) >= limit {
-		found = append(found, refusal{
-			reason: "Too many pods",
-			mend:   fmt.Sprintf("node %s runs %d pods of at most %d", n.object.Name, len(n.pods), limit),
+		found = append(found, Refusal{
+			Reason: "Too many pods",
+			Mend:   fmt.Sprintf("node %s runs %d pods of at most %d", n.object.Name, len(n.pods), limit),
 			short:  int64(len(n.pods)) + 1 - limit,
 		})
 	}
@@ -141,7 +145,7 @@ func fit(p *pod, n *node) []refusal {
 			mend = fmt.Sprintf("the pod requests %s %s, node %s has %s in all: request less or add a larger node",
 				show(name, want), name, n.object.Name, show(name, has))
 		}
-		found = append(found, refusal{reason: fmt.Sprintf("Insufficient %s", name), mend: mend, short: want - free})
+		found = append(found, Refusal{Reason: fmt.Sprintf("Insufficient %s", name), Mend: mend, short: want - free})
 	}
 	return found
 }

@@ -1,4 +1,4 @@
-package scheduler
+package fit
 
 import (
 	"time"
@@ -20,33 +20,33 @@ type hostPort struct {
 	port     int32
 }
 
-// pod is what scheduling needs to know of a pod, worked out once.
-type pod struct {
-	object   *corev1.Pod // shared with the cache, never changed
-	uid      types.UID
+// Pod is what scheduling needs to know of a pod, worked out once.
+type Pod struct {
+	Object   *corev1.Pod // may be shared with a cache: it is never changed
+	UID      types.UID
+	Priority int32
+	Created  time.Time
+
 	node     string // "" while pending
 	assumed  bool   // given a node here, not yet seen bound
-	priority int32
-	created  time.Time
 	requests amounts
 	ports    []hostPort
 	owner    types.UID // its controller, "" for none
-
 	affinity nodeaffinity.RequiredNodeAffinity
 }
 
-// newPod works out what scheduling needs to know of a pod.
-func newPod(object *corev1.Pod) *pod {
-	p := &pod{
-		object:   object,
-		uid:      object.UID,
+// NewPod works out what scheduling needs to know of a pod.
+func NewPod(object *corev1.Pod) *Pod {
+	p := &Pod{
+		Object:   object,
+		UID:      object.UID,
+		Created:  object.CreationTimestamp.Time,
 		node:     object.Spec.NodeName,
-		created:  object.CreationTimestamp.Time,
 		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{})),
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
 	}
 	if object.Spec.Priority != nil {
-		p.priority = *object.Spec.Priority
+		p.Priority = *object.Spec.Priority
 	}
 	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
 		p.owner = owner.UID
@@ -62,7 +62,7 @@ func newPod(object *corev1.Pod) *pod {
 	return p
 }
 
-func (p *pod) addPorts(ports []corev1.ContainerPort) {
+func (p *Pod) addPorts(ports []corev1.ContainerPort) {
 	for _, port := range ports {
 		if port.HostPort == 0 {
 			continue
@@ -101,19 +101,19 @@ func amountsOf(list corev1.ResourceList) amounts {
 type node struct {
 	object      *corev1.Node // nil while only pods of it are known
 	allocatable amounts
-	pods        map[types.UID]*pod
+	pods        map[types.UID]*Pod
 	used        amounts
 }
 
-func (n *node) add(p *pod) {
-	n.pods[p.uid] = p
+func (n *node) add(p *Pod) {
+	n.pods[p.UID] = p
 	for name, v := range p.requests {
 		n.used[name] += v
 	}
 }
 
-func (n *node) drop(p *pod) {
-	delete(n.pods, p.uid)
+func (n *node) drop(p *Pod) {
+	delete(n.pods, p.UID)
 	for name, v := range p.requests {
 		n.used[name] -= v
 	}

@@ -1,4 +1,4 @@
-package scheduler
+package fit
 
 import (
 	"maps"
@@ -9,19 +9,21 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// cluster is what is known of the nodes and the pods on them: what the cache
-// has shown, and what was decided since.
-type cluster struct {
+// Cluster is what is known of the nodes and the pods on them: what the cache
+// has shown, and what was decided since. Use NewCluster to make one. It is not
+// safe for concurrent use.
+type Cluster struct {
 	nodes map[string]*node
-	pods  map[types.UID]*pod // those with a node
+	pods  map[types.UID]*Pod // those with a node
 }
 
-func newCluster() *cluster {
-	return &cluster{nodes: map[string]*node{}, pods: map[types.UID]*pod{}}
+// NewCluster returns a cluster without nodes.
+func NewCluster() *Cluster {
+	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}}
 }
 
 // schedulable returns the nodes that exist, by name.
-func (c *cluster) schedulable() []*node {
+func (c *Cluster) schedulable() []*node {
 	nodes := make([]*node, 0, len(c.nodes))
 	for _, name := range slices.Sorted(maps.Keys(c.nodes)) {
 		if n := c.nodes[name]; n.object != nil {
@@ -31,9 +33,9 @@ func (c *cluster) schedulable() []*node {
 	return nodes
 }
 
-// setNode takes in a node as it is now and says whether a pod that did not fit
+// SetNode takes in a node as it is now and says whether a pod that did not fit
 // before could fit now.
-func (c *cluster) setNode(object *corev1.Node) bool {
+func (c *Cluster) SetNode(object *corev1.Node) bool {
 	n := c.at(object.Name)
 	before := n.object
 	n.object, n.allocatable = object, amountsOf(object.Status.Allocatable)
@@ -45,23 +47,23 @@ func (c *cluster) setNode(object *corev1.Node) bool {
 		!equality.Semantic.DeepEqual(before.Status.Allocatable, object.Status.Allocatable)
 }
 
-// removeNode takes a node out. Pods on it are kept until they are gone too.
-func (c *cluster) removeNode(name string) {
+// RemoveNode takes a node out. Pods on it are kept until they are gone too.
+func (c *Cluster) RemoveNode(name string) {
 	if n := c.nodes[name]; n != nil {
 		n.object = nil
 		c.sweep(name)
 	}
 }
 
-// setPod takes in a pod that has a node, in place of what was known or assumed of it.
-func (c *cluster) setPod(p *pod) {
-	c.removePod(p.uid)
-	c.pods[p.uid] = p
+// SetPod takes in a pod that has a node, in place of what was known or assumed of it.
+func (c *Cluster) SetPod(p *Pod) {
+	c.RemovePod(p.UID)
+	c.pods[p.UID] = p
 	c.at(p.node).add(p)
 }
 
-// removePod takes a pod out and says whether it was in.
-func (c *cluster) removePod(uid types.UID) bool {
+// RemovePod takes a pod out and says whether it was in.
+func (c *Cluster) RemovePod(uid types.UID) bool {
 	p, ok := c.pods[uid]
 	if !ok {
 		return false
@@ -72,30 +74,30 @@ func (c *cluster) removePod(uid types.UID) bool {
 	return true
 }
 
-// assume counts a pod on the node that was decided for it.
-func (c *cluster) assume(p *pod, node string) {
+// Assume counts a pod on the node that was decided for it.
+func (c *Cluster) Assume(p *Pod, node string) {
 	assumed := *p
 	assumed.node, assumed.assumed = node, true
-	c.setPod(&assumed)
+	c.SetPod(&assumed)
 }
 
-// assumed says whether a pod has been given a node that the cache does not show yet.
-func (c *cluster) assumed(uid types.UID) bool {
+// Assumed says whether a pod has been given a node that the cache does not show yet.
+func (c *Cluster) Assumed(uid types.UID) bool {
 	p, ok := c.pods[uid]
 	return ok && p.assumed
 }
 
-func (c *cluster) at(name string) *node {
+func (c *Cluster) at(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
-		n = &node{pods: map[types.UID]*pod{}, used: amounts{}}
+		n = &node{pods: map[types.UID]*Pod{}, used: amounts{}}
 		c.nodes[name] = n
 	}
 	return n
 }
 
 // sweep forgets a node that neither exists nor has pods.
-func (c *cluster) sweep(name string) {
+func (c *Cluster) sweep(name string) {
 	if n := c.nodes[name]; n.object == nil && len(n.pods) == 0 {
 		delete(c.nodes, name)
 	}

@@ -1,4 +1,4 @@
-package scheduler
+package fit
 
 import (
 	corev1 "k8s.io/api/core/v1"
@@ -6,7 +6,7 @@ import (
 )
 
 // score says how good a node is for a pod; more is better, in the score's own unit.
-type score func(*pod, *node) float64
+type score func(*Pod, *node) float64
 
 // weighted is a score and how much it counts once all nodes are scaled to 0…1.
 type weighted struct {
@@ -17,7 +17,7 @@ type weighted struct {
 
 // scores returns what nodes are compared by for a pod. Weights are those of
 // Kubernetes' scheduler, but that pods of one owner are kept apart above all.
-func scores(p *pod) []weighted {
+func scores(p *Pod) []weighted {
 	return []weighted{
 		{"fewest pods of the same owner", 8, spread},
 		{"fewest taints to avoid", 3, untainted},
@@ -28,10 +28,10 @@ func scores(p *pod) []weighted {
 
 // spread prefers nodes with fewer pods of the pod's owner. Those that are being
 // deleted do not count: their place is about to be free.
-func spread(p *pod, n *node) float64 {
+func spread(p *Pod, n *node) float64 {
 	count := 0
 	for _, other := range n.pods {
-		if p.owner != "" && other.owner == p.owner && other.object.DeletionTimestamp == nil {
+		if p.owner != "" && other.owner == p.owner && other.Object.DeletionTimestamp == nil {
 			count++
 		}
 	}
@@ -39,7 +39,7 @@ func spread(p *pod, n *node) float64 {
 }
 
 // untainted prefers nodes without PreferNoSchedule taints that the pod does not tolerate.
-func untainted(p *pod, n *node) float64 {
+func untainted(p *Pod, n *node) float64 {
 	count := 0
 	for i := range n.object.Spec.Taints {
 		if t := &n.object.Spec.Taints[i]; t.Effect == corev1.TaintEffectPreferNoSchedule && !tolerates(p, t) {
@@ -50,21 +50,21 @@ func untainted(p *pod, n *node) float64 {
 }
 
 // preferred prefers nodes by the weights of the pod's preferred node affinity.
-func preferred(p *pod) score {
-	a := p.object.Spec.Affinity
+func preferred(p *Pod) score {
+	a := p.Object.Spec.Affinity
 	if a == nil || a.NodeAffinity == nil {
-		return func(*pod, *node) float64 { return 0 }
+		return func(*Pod, *node) float64 { return 0 }
 	}
 	terms, err := nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
 	if err != nil { // a preference that cannot be read prefers nothing
-		return func(*pod, *node) float64 { return 0 }
+		return func(*Pod, *node) float64 { return 0 }
 	}
-	return func(_ *pod, n *node) float64 { return float64(terms.Score(n.object)) }
+	return func(_ *Pod, n *node) float64 { return float64(terms.Score(n.object)) }
 }
 
 // leastAllocated prefers nodes that have the largest part of cpu, memory and
 // room for pods left once the pod is there.
-func leastAllocated(p *pod, n *node) float64 {
+func leastAllocated(p *Pod, n *node) float64 {
 	part := func(free, all int64) float64 {
 		if all <= 0 {
 			return 0
@@ -80,7 +80,7 @@ func leastAllocated(p *pod, n *node) float64 {
 
 // best returns the best of the nodes, which are sorted by name, and the score
 // that decided. Equal nodes are taken in the order of their names.
-func best(p *pod, nodes []*node) (*node, string) {
+func best(p *Pod, nodes []*node) (*node, string) {
 	if len(nodes) == 1 {
 		return nodes[0], "the only node that fits"
 	}

@@ -1,0 +1,73 @@
+package fit
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Decision is the node for a pod, or why there is none.
+type Decision struct {
+	Node   string // "" when there is none
+	Reason string // of the PodScheduled condition, when there is no node
+	Why    string // what decided, or the condition's message
+
+	// Refusals are why each node refused the pod, by node, when there is none
+	// for it; a node may have several.
+	Refusals []Refusal
+}
+
+// Decide finds the best node for a pod, and changes nothing.
+func (c *Cluster) Decide(p *Pod) Decision {
+	if len(p.Object.Spec.SchedulingGates) > 0 {
+		return Decision{
+			Reason: corev1.PodReasonSchedulingGated,
+			Why:    "Scheduling is blocked due to non-empty scheduling gates",
+		}
+	}
+	nodes := c.schedulable()
+	if len(nodes) == 0 {
+		return Decision{
+			Reason: corev1.PodReasonUnschedulable,
+			Why:    "0/0 nodes are available: no nodes available to schedule pods. To mend: start a node's agent.",
+		}
+	}
+	var fitting []*node
+	var refused []Refusal
+	for _, n := range nodes {
+		if r := refusals(p, n); len(r) > 0 {
+			refused = append(refused, r...)
+		} else {
+			fitting = append(fitting, n)
+		}
+	}
+	if len(fitting) == 0 {
+		return Decision{Reason: corev1.PodReasonUnschedulable, Why: explain(refused, len(nodes)), Refusals: refused}
+	}
+	n, why := best(p, fitting)
+	return Decision{Node: n.object.Name, Why: why}
+}
+
+// explain words the refusals of all nodes as Kubernetes does, and says for each
+// reason what would mend it, on the node that comes nearest.
+func explain(refused []Refusal, nodes int) string {
+	count := map[string]int{}
+	nearest := map[string]Refusal{}
+	for _, r := range refused {
+		count[r.Reason]++
+		if n, ok := nearest[r.Reason]; !ok || r.short < n.short {
+			nearest[r.Reason] = r
+		}
+	}
+	var reasons, mends []string
+	for _, reason := range slices.Sorted(maps.Keys(count)) {
+		reasons = append(reasons, fmt.Sprintf("%d %s", count[reason], reason))
+		mends = append(mends, nearest[reason].Mend)
+	}
+	slices.Sort(reasons)
+	return fmt.Sprintf("0/%d nodes are available: %s. To mend: %s.",
+		nodes, strings.Join(reasons, ", "), strings.Join(mends, "; "))
+}
