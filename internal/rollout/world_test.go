@@ -70,10 +70,11 @@ func (w *world) snapshot() Snapshot {
 func (w *world) carryOut(step Step) error {
 	switch step := step.(type) {
 	case Adopt:
-		step.ReplicaSet.OwnerReferences = append(step.ReplicaSet.OwnerReferences,
+		rs := w.find(step.ReplicaSet.UID)
+		rs.OwnerReferences = append(rs.OwnerReferences,
 			*metav1.NewControllerRef(w.deployment, appsv1.SchemeGroupVersion.WithKind("Deployment")))
 	case Release:
-		step.ReplicaSet.OwnerReferences = nil
+		w.find(step.ReplicaSet.UID).OwnerReferences = nil
 	case Create:
 		if w.set(step.ReplicaSet.Name) != nil {
 			return fmt.Errorf("%s exists", step.ReplicaSet.Name)
@@ -87,10 +88,14 @@ func (w *world) carryOut(step Step) error {
 		}
 	case Scale:
 		rs := w.set(step.Name)
+		if rs == nil || step.UID != "" && rs.UID != step.UID {
+			return fmt.Errorf("%s is gone", step.Name)
+		}
 		if *rs.Spec.Replicas != step.From {
 			return fmt.Errorf("%s has %d replicas, not %d", step.Name, *rs.Spec.Replicas, step.From)
 		}
 		rs.Spec.Replicas = ptr.To(step.To)
+		rs.Generation++
 		rs.Annotations = with(rs.Annotations, AnnotationDesiredReplicas, strconv.Itoa(int(step.Desired)))
 		rs.Annotations[AnnotationMaxReplicas] = strconv.Itoa(int(step.Max))
 	case Delete:
@@ -177,6 +182,16 @@ func (w *world) reap() int {
 func (w *world) set(name string) *appsv1.ReplicaSet {
 	for _, rs := range w.sets {
 		if rs.Name == name {
+			return rs
+		}
+	}
+	return nil
+}
+
+// find returns the set of a UID as it is now, nil when it is gone.
+func (w *world) find(uid types.UID) *appsv1.ReplicaSet {
+	for _, rs := range w.sets {
+		if rs.UID == uid {
 			return rs
 		}
 	}
