@@ -50,6 +50,10 @@ const (
 	AnnotationMoments = "windlass.dev/moments"
 )
 
+// LabelHollow is "true" on nodes whose containers run no process. They have no
+// service proxy.
+const LabelHollow = "windlass.dev/hollow"
+
 // Labels of a RolloutRecord.
 const (
 	// LabelTargetKind and LabelTargetName name its target: Deployment, httpd.

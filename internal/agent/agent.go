@@ -9,12 +9,9 @@ import (
 	"sync"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Agent lives the life of one node's pods.
@@ -45,6 +42,12 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("learn about the node: %w", err)
 	}
+	if cfg.CPUs > 0 {
+		facts.cpus = cfg.CPUs
+	}
+	if cfg.Memory > 0 {
+		facts.memory = cfg.Memory
+	}
 	return &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}}, nil
 }
 
@@ -56,7 +59,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.ctx = ctx
-	if err := a.watch(ctx); err != nil {
+	defer a.running.Wait()
+	defer a.cfg.Feed.leave(a)
+	if err := a.cfg.Feed.follow(ctx, a); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -73,7 +78,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	parts.Wait()
-	a.running.Wait()
 	return nil
 }
 
@@ -110,56 +114,6 @@ func (a *Agent) look(ctx context.Context) error {
 	return nil
 }
 
-// watch begins to hear of the API's changes and returns once every pod that
-// the API has for this node has a worker.
-func (a *Agent) watch(ctx context.Context) error {
-	traffic := toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { a.wakeDraining() },
-		UpdateFunc: func(any, any) { a.wakeDraining() },
-		DeleteFunc: func(any) { a.wakeDraining() },
-	}
-	pods := toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(obj any) { a.deliver(obj.(*corev1.Pod)) },
-		UpdateFunc: func(old, obj any) {
-			if old := old.(*corev1.Pod); old.UID != obj.(*corev1.Pod).UID {
-				a.lose(old.UID)
-			}
-			a.deliver(obj.(*corev1.Pod))
-		},
-		DeleteFunc: func(obj any) {
-			if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-				obj = tombstone.Obj
-			}
-			if pod, ok := obj.(*corev1.Pod); ok {
-				a.lose(pod.UID)
-			}
-		},
-	}
-	var synced []toolscache.InformerSynced
-	for _, kind := range []struct {
-		object  client.Object
-		handler toolscache.ResourceEventHandler
-	}{
-		{&corev1.Node{}, traffic}, {&corev1.Service{}, traffic}, {&discoveryv1.EndpointSlice{}, traffic},
-		{&coordinationv1.Lease{}, traffic}, {&corev1.Pod{}, pods},
-	} {
-		informer, err := a.cfg.Cache.GetInformer(ctx, kind.object)
-		if err != nil {
-			return fmt.Errorf("watch %T: %w", kind.object, err)
-		}
-		registration, err := informer.AddEventHandler(kind.handler)
-		if err != nil {
-			return fmt.Errorf("watch %T: %w", kind.object, err)
-		}
-		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
-		synced = append(synced, registration.HasSynced)
-	}
-	if !a.cfg.Cache.WaitForCacheSync(ctx) || !waitFor(ctx, synced) {
-		return fmt.Errorf("fill the cache: %w", context.Cause(ctx))
-	}
-	return nil
-}
-
 func waitFor(ctx context.Context, conditions []toolscache.InformerSynced) bool {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -177,9 +131,6 @@ func waitFor(ctx context.Context, conditions []toolscache.InformerSynced) bool {
 
 // deliver hands a pod of this node to its worker, which it makes if there is none.
 func (a *Agent) deliver(pod *corev1.Pod) {
-	if pod.Spec.NodeName != a.cfg.NodeName {
-		return
-	}
 	a.mu.Lock()
 	w := a.workers[pod.UID]
 	if w == nil {

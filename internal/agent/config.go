@@ -21,20 +21,29 @@ type Config struct {
 
 	// Client reads and writes the API. Cache has informers for pods, services,
 	// endpoint slices, leases and nodes; somebody else starts it. Both may be of
-	// the whole cluster: the agent picks what concerns its node.
+	// the whole cluster: the agent picks what concerns its node. Agents of one
+	// process share a Feed of the Cache.
 	Client   client.Client
 	Cache    cache.Cache
+	Feed     *Feed // default: one of its own
 	Recorder record.EventRecorder
 
 	Runtime Runtime
 	Images  Images
 	Network Network
+	Prober  Prober // default: over the network, and by Runtime.Exec
+
+	// NoFiles is for nodes whose containers run no process that could read them:
+	// what volumes refer to has to be there, but no file is made for a pod.
+	NoFiles bool
 
 	Listener net.Listener // for logs; nil serves none
 	TLS      *tls.Config  // for Listener; it has to require client certificates
 
 	NodeLabels map[string]string // beside those that every node has
 	MaxPods    int               // default 250
+	CPUs       int               // that the node tells it has; default: those of the machine
+	Memory     int64             // in bytes, likewise
 	Version    string            // of Windlass, told in the node's info as the runtime's; default "dev"
 	Kubernetes string            // version that the node tells as its kubelet's; default Version
 	ClusterDNS []netip.Addr      // for /etc/resolv.conf; none: pods have the node's
@@ -56,6 +65,12 @@ func (c Config) complete() (Config, error) {
 		if !need.is {
 			missing = append(missing, errors.New("agent: Config."+need.name+" is required"))
 		}
+	}
+	if c.Feed == nil {
+		c.Feed = NewFeed(c.Cache)
+	}
+	if c.Prober == nil {
+		c.Prober = networkProber{}
 	}
 	if c.MaxPods == 0 {
 		c.MaxPods = 250

@@ -6,6 +6,10 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/internal/agent/probe"
 )
 
 // ErrImageNotFound is returned by Images.Find for a reference that this node
@@ -84,6 +88,8 @@ type ContainerSpec struct {
 	Hostname string
 	NetNS    string // path of the pod's network namespace; empty for the host's
 	LogPath  string
+
+	Ports []uint16 // TCP ports that the container declares; the process opens them itself
 
 	Args       []string // never empty
 	Env        []string // NAME=value
@@ -212,4 +218,27 @@ type Socket struct {
 	BytesSent     uint64        // payload bytes acknowledged by the peer
 	LastReceived  time.Duration // since payload was last received; at birth, since then
 	LastSent      time.Duration // since payload was last sent; at birth, since then
+}
+
+// Prober asks containers how they are.
+type Prober interface {
+	// Probe does one probe and returns nil for success, else what went wrong. It
+	// takes at most the probe's timeout.
+	Probe(ctx context.Context, kind ProbeKind, p *corev1.Probe, target probe.Target) error
+
+	// Get does the request of a lifecycle hook, and returns nil for success.
+	Get(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error
+}
+
+// networkProber asks over the network.
+type networkProber struct{}
+
+// Probe implements Prober.
+func (networkProber) Probe(ctx context.Context, _ ProbeKind, p *corev1.Probe, target probe.Target) error {
+	return probe.Run(ctx, p, target)
+}
+
+// Get implements Prober.
+func (networkProber) Get(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error {
+	return probe.HTTP(ctx, get, target)
 }

@@ -88,9 +88,18 @@ func (w *worker) lookWork() work {
 func (w *worker) volumesWork() work {
 	a, pod := w.agent, w.pod
 	return func(ctx context.Context) (func(), error) {
-		_, err := volume.Prepare(a.volumesDir(pod), pod, apiSource{ctx, a.cfg.Client, pod.Namespace}, a.facts(""))
+		err := a.prepareVolumes(ctx, pod)
 		return func() { w.seen.Volumes = true }, err
 	}
+}
+
+func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod) error {
+	source := apiSource{ctx, a.cfg.Client, pod.Namespace}
+	if a.cfg.NoFiles {
+		return volume.Check(pod, source, a.facts(""))
+	}
+	_, err := volume.Prepare(a.volumesDir(pod), pod, source, a.facts(""))
+	return err
 }
 
 func (w *worker) imageWork(act Act, spec *corev1.Container) work {
@@ -246,12 +255,12 @@ func (w *worker) startWork(act Act, spec *corev1.Container) work {
 
 func (w *worker) probeWork(act Act, spec *corev1.Container) work {
 	a, p := w.agent, probeOf(spec, act.Probe)
-	target := probe.Target{Address: w.probeAddress(), Ports: spec.Ports, Exec: func(ctx context.Context, command []string) (int, []byte, error) {
+	target := probe.Target{ID: act.ID, Address: w.probeAddress(), Ports: spec.Ports, Exec: func(ctx context.Context, command []string) (int, []byte, error) {
 		return a.cfg.Runtime.Exec(ctx, act.ID, command)
 	}}
 	return func(ctx context.Context) (func(), error) {
 		began := time.Now()
-		failure := probe.Run(ctx, p, target)
+		failure := a.cfg.Prober.Probe(ctx, act.Probe, p, target)
 		ended := time.Now()
 		if ctx.Err() != nil {
 			return nil, nil
@@ -295,7 +304,7 @@ func (a *Agent) preStop(ctx context.Context, act Act, spec *corev1.Container, ad
 		}
 		return err
 	case hook.HTTPGet != nil:
-		return probe.HTTP(ctx, hook.HTTPGet, probe.Target{Address: address, Ports: spec.Ports})
+		return a.cfg.Prober.Get(ctx, hook.HTTPGet, probe.Target{ID: act.ID, Address: address, Ports: spec.Ports})
 	case hook.Sleep != nil:
 		select {
 		case <-ctx.Done():
@@ -378,6 +387,9 @@ func (seen *Observed) kill(id string) {
 
 // cleanUp removes a pod's directory and logs.
 func (a *Agent) cleanUp(pod *corev1.Pod) error {
+	if a.cfg.NoFiles {
+		return nil
+	}
 	logs, err := filepath.Glob(filepath.Join(a.cfg.DataDir, "logs", "pods", "*_"+string(pod.UID)))
 	if err != nil {
 		return err

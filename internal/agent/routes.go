@@ -18,11 +18,11 @@ import (
 // leaseLife is how long a node counts as live after it has renewed its lease.
 const leaseLife = 40 * time.Second
 
-// readRoutes reads from the cache who may send a pod traffic.
+// readRoutes reads from the cache, without copying, who may send a pod traffic.
 func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now time.Time) (Routes, error) {
 	var routes Routes
 	var services corev1.ServiceList
-	if err := reader.List(ctx, &services, client.InNamespace(pod.Namespace)); err != nil {
+	if err := reader.List(ctx, &services, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return routes, fmt.Errorf("list services: %w", err)
 	}
 	for i := range services.Items {
@@ -37,7 +37,7 @@ func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now 
 		return routes, nil
 	}
 	var slices discoveryv1.EndpointSliceList
-	if err := reader.List(ctx, &slices, client.InNamespace(pod.Namespace)); err != nil {
+	if err := reader.List(ctx, &slices, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return routes, fmt.Errorf("list endpoint slices: %w", err)
 	}
 	for i := range slices.Items {
@@ -66,14 +66,14 @@ func sliceOf(slice *discoveryv1.EndpointSlice, pod *corev1.Pod) (Slice, bool) {
 	return Slice{}, false
 }
 
-// readProxies returns how far the proxy of each live node is.
+// readProxies returns how far the proxy of each live node is. Hollow nodes have none.
 func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Proxy, error) {
 	var nodes corev1.NodeList
-	if err := reader.List(ctx, &nodes); err != nil {
+	if err := reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	var list coordinationv1.LeaseList
-	if err := reader.List(ctx, &list, client.InNamespace(v1alpha1.NamespaceNodeLease)); err != nil {
+	if err := reader.List(ctx, &list, client.InNamespace(v1alpha1.NamespaceNodeLease), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list leases: %w", err)
 	}
 	leases := map[string]*coordinationv1.Lease{}
@@ -84,7 +84,7 @@ func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Pr
 	for i := range nodes.Items {
 		node := nodes.Items[i].Name
 		own := leases[node]
-		if own == nil || own.Spec.RenewTime == nil || now.Sub(own.Spec.RenewTime.Time) > leaseLife {
+		if nodes.Items[i].Labels[v1alpha1.LabelHollow] != "" || own == nil || own.Spec.RenewTime == nil || now.Sub(own.Spec.RenewTime.Time) > leaseLife {
 			continue
 		}
 		proxy := Proxy{Node: node}

@@ -36,19 +36,16 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	files, err := a.writePodFiles(pod, ip)
+	mounts, err := a.mounts(pod, c, ip, lookup)
 	if err != nil {
-		return ContainerSpec{}, fmt.Errorf("write the pod's files: %w", err)
-	}
-	mounts, err := mountsOf(c, volume.Paths(a.volumesDir(pod), pod), files, lookup)
-	if err != nil {
-		return ContainerSpec{}, &configError{err}
+		return ContainerSpec{}, err
 	}
 	return ContainerSpec{
 		ID: act.ID, PodUID: string(pod.UID), Name: c.Name, Attempt: act.Attempt,
 		Image: c.Image, ImageID: image.ID, Layers: image.Layers,
 		Hostname: hostnameOf(pod), NetNS: netns,
 		LogPath:    filepath.Join(a.podLogDir(pod), c.Name, strconv.Itoa(act.Attempt)+".log"),
+		Ports:      tcpPorts(c),
 		Args:       argsOf(c, image, lookup),
 		Env:        env,
 		WorkingDir: workingDirOf(c, image),
@@ -59,6 +56,23 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		TTY:        c.TTY,
 		Stdin:      c.Stdin,
 	}, nil
+}
+
+// mounts makes the files that every container has and says where they and the
+// volumes belong.
+func (a *Agent) mounts(pod *corev1.Pod, c *corev1.Container, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
+	if a.cfg.NoFiles {
+		return nil, nil
+	}
+	files, err := a.writePodFiles(pod, ip)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("write the pod's files: %w", err)}
+	}
+	mounts, err := mountsOf(c, volume.Paths(a.volumesDir(pod), pod), files, lookup)
+	if err != nil {
+		return nil, &configError{err}
+	}
+	return mounts, nil
 }
 
 // withDefaults adds the variables that every process may expect, where nothing

@@ -2,9 +2,9 @@ package hollow
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"windlass.dev/windlass/internal/agent"
 )
@@ -33,12 +33,31 @@ func (f fakeNetwork) Setup(ctx context.Context, podUID string) (agent.PodNetwork
 	defer n.mu.Unlock()
 	network, ok := n.networks[podUID]
 	if !ok {
-		network = agent.PodNetwork{PodUID: podUID, NetNS: "/run/netns/" + podUID, IP: n.nextIP}
-		n.nextIP = n.nextIP.Next()
+		ip, err := n.takeAddress()
+		if err != nil {
+			return agent.PodNetwork{}, err
+		}
+		network = agent.PodNetwork{PodUID: podUID, NetNS: "/run/netns/" + podUID, IP: ip}
 		n.networks[podUID] = network
-		n.calls = append(n.calls, "network "+network.IP.String())
+		n.called("network %s", network.IP)
 	}
 	return network, nil
+}
+
+// takeAddress takes the next free address, so that one that was just given back
+// is not given out at once.
+func (n *Node) takeAddress() (netip.Addr, error) {
+	for range 1 << (32 - n.addresses.Bits()) {
+		ip := n.nextIP
+		if n.nextIP = ip.Next(); !n.addresses.Contains(n.nextIP.Next()) { // the last is the broadcast address
+			n.nextIP = firstPodAddress(n.addresses)
+		}
+		if !n.taken[ip] {
+			n.taken[ip] = true
+			return ip, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("all addresses of %s are taken", n.addresses)
 }
 
 func (f fakeNetwork) Teardown(_ context.Context, podUID string) error {
@@ -46,9 +65,11 @@ func (f fakeNetwork) Teardown(_ context.Context, podUID string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if network, ok := n.networks[podUID]; ok {
-		n.calls = append(n.calls, "teardown "+network.IP.String())
+		n.called("teardown %s", network.IP)
+		delete(n.taken, network.IP)
 		delete(n.networks, podUID)
 		delete(n.sockets, podUID)
+		delete(n.unready, podUID)
 	}
 	return nil
 }
@@ -59,7 +80,7 @@ func (f fakeNetwork) Sockets(_ context.Context, podUID string) ([]agent.Socket, 
 	defer n.mu.Unlock()
 	sockets := slices.Clone(n.sockets[podUID])
 	for _, c := range n.containers {
-		if c.PodUID != podUID || c.Phase != agent.ContainerRunning || time.Since(c.StartedAt) < c.program.ListenAfter {
+		if c.PodUID != podUID || !c.listening() {
 			continue
 		}
 		for _, port := range c.program.Listens {

@@ -1,6 +1,3 @@
-// Package hollow is a node in memory: a runtime, images and a network as the
-// agent's interfaces promise them, without processes or namespaces. It outlives
-// the agents that use it, as a real node's containers do.
 package hollow
 
 import (
@@ -17,14 +14,16 @@ import (
 
 // Program is how the process of a container behaves.
 type Program struct {
-	Listens     []uint16      // TCP ports
-	ListenAfter time.Duration // from the start
-	ExitAfter   time.Duration // by itself; 0 is never
-	ExitCode    int           // of ExitAfter
-	IgnoresStop bool          // every signal but SIGKILL
-	StopTakes   time.Duration // from a stop signal to the end, which is with code 0
-	StartError  error         // it cannot be started
-	Exec        func(command []string) (exitCode int, output []byte)
+	Listens      []uint16      // TCP ports
+	ListenAfter  time.Duration // from the start
+	NeverListens bool          // and is never ready
+	ExitAfter    time.Duration // by itself; 0 is never
+	ExitCode     int           // of ExitAfter
+	IgnoresStop  bool          // every signal but SIGKILL
+	StopTakes    time.Duration // from a stop signal to the end, which is with code 0
+	StartTakes   time.Duration // until the process runs
+	StartError   error         // it cannot be started
+	Exec         func(command []string) (exitCode int, output []byte)
 }
 
 // Node is the node.
@@ -32,6 +31,8 @@ type Node struct {
 	// StartTakes and SetupTakes are how long a container's start and a network's
 	// setup take.
 	StartTakes, SetupTakes time.Duration
+
+	boundless bool // every image is there, programs are as Behaviour says, calls are not remembered
 
 	mu         sync.Mutex
 	images     map[string]agent.Image
@@ -41,6 +42,9 @@ type Node struct {
 	containers map[string]*container
 	networks   map[string]agent.PodNetwork
 	sockets    map[string][]agent.Socket // connections, by pod UID
+	unready    map[string]bool           // readiness probes fail, by pod UID
+	addresses  netip.Prefix
+	taken      map[netip.Addr]bool
 	nextIP     netip.Addr
 	exits      chan agent.Container
 	calls      []string
@@ -51,13 +55,34 @@ type container struct {
 	program Program
 }
 
+// listening: the program has opened its ports.
+func (c *container) listening() bool {
+	return c.Phase == agent.ContainerRunning && !c.program.NeverListens && time.Since(c.StartedAt) >= c.program.ListenAfter
+}
+
 // New returns an empty node whose pods get addresses from 10.42.0.2 on.
 func New() *Node {
+	addresses := netip.MustParsePrefix("10.42.0.0/24")
 	return &Node{
 		images: map[string]agent.Image{}, programs: map[string]Program{}, pulls: map[string]error{}, remote: map[string]agent.Image{},
 		containers: map[string]*container{}, networks: map[string]agent.PodNetwork{}, sockets: map[string][]agent.Socket{},
-		nextIP: netip.MustParseAddr("10.42.0.2"), exits: make(chan agent.Container, 1024),
+		unready: map[string]bool{}, taken: map[netip.Addr]bool{},
+		addresses: addresses, nextIP: firstPodAddress(addresses), exits: make(chan agent.Container, 1024),
 	}
+}
+
+// NewBoundless returns a node for any workload: it has every image but those
+// whose tag says otherwise, its containers behave as Behaviour tells, and its
+// pods get the addresses of a range, without its first two and its last.
+func NewBoundless(addresses netip.Prefix) *Node {
+	n := New()
+	n.boundless, n.addresses, n.nextIP = true, addresses, firstPodAddress(addresses)
+	return n
+}
+
+// firstPodAddress: the first is the network's, the second the bridge's.
+func firstPodAddress(addresses netip.Prefix) netip.Addr {
+	return addresses.Masked().Addr().Next().Next()
 }
 
 // AddImage puts an image on the node, whose containers behave as program says.
@@ -93,6 +118,18 @@ func (n *Node) Connect(podUID string, sockets ...agent.Socket) {
 	n.sockets[podUID] = sockets
 }
 
+// SetReady makes the readiness probes of a pod's containers fail, or succeed
+// again when their programs are ready.
+func (n *Node) SetReady(podUID string, ready bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ready {
+		delete(n.unready, podUID)
+	} else {
+		n.unready[podUID] = true
+	}
+}
+
 // Containers returns all records, by pod, name and attempt.
 func (n *Node) Containers() []agent.Container {
 	n.mu.Lock()
@@ -116,6 +153,12 @@ func (n *Node) DropExits() {
 		default:
 			return
 		}
+	}
+}
+
+func (n *Node) called(format string, args ...any) {
+	if !n.boundless {
+		n.calls = append(n.calls, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -149,8 +192,7 @@ func (n *Node) end(c *container, code int) {
 	c.Phase, c.ExitCode, c.FinishedAt, c.Pid = agent.ContainerExited, code, time.Now(), 0
 	select {
 	case n.exits <- c.Container:
-	default:
-		panic("hollow: nobody takes the exits")
+	default: // an agent takes them at once: none runs
 	}
 }
 

@@ -2,6 +2,8 @@ package hollow
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"syscall"
@@ -22,7 +24,11 @@ func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent
 	if len(spec.Args) == 0 {
 		return agent.Container{}, errors.New("no command specified")
 	}
-	if err := sleep(ctx, n.StartTakes); err != nil {
+	program, err := n.program(spec)
+	if err != nil {
+		return agent.Container{}, err
+	}
+	if err := sleep(ctx, n.StartTakes+program.StartTakes); err != nil {
 		return agent.Container{}, err
 	}
 	n.mu.Lock()
@@ -30,8 +36,7 @@ func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent
 	if c := n.containers[spec.ID]; c != nil {
 		return c.Container, nil
 	}
-	program := n.programs[spec.Image]
-	n.calls = append(n.calls, fmt.Sprintf("start %s#%d", spec.Name, spec.Attempt))
+	n.called("start %s#%d", spec.Name, spec.Attempt)
 	if program.StartError != nil {
 		return agent.Container{}, program.StartError
 	}
@@ -46,6 +51,16 @@ func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent
 	return c.Container, nil
 }
 
+// program is how the process of a container will behave.
+func (n *Node) program(spec agent.ContainerSpec) (Program, error) {
+	if n.boundless {
+		return programOf(spec)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.programs[spec.Image], nil
+}
+
 func (r fakeRuntime) Signal(_ context.Context, id string, signal syscall.Signal) error {
 	n := r.n
 	n.mu.Lock()
@@ -54,7 +69,7 @@ func (r fakeRuntime) Signal(_ context.Context, id string, signal syscall.Signal)
 	if c == nil || c.Phase == agent.ContainerExited {
 		return nil
 	}
-	n.calls = append(n.calls, fmt.Sprintf("signal %s#%d %s", c.Name, c.Attempt, signal))
+	n.called("signal %s#%d %s", c.Name, c.Attempt, signal)
 	switch {
 	case signal == syscall.SIGKILL:
 		n.end(c, exitKilled)
@@ -72,7 +87,7 @@ func (r fakeRuntime) Remove(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if c := n.containers[id]; c != nil {
-		n.calls = append(n.calls, fmt.Sprintf("remove %s#%d", c.Name, c.Attempt))
+		n.called("remove %s#%d", c.Name, c.Attempt)
 		n.end(c, exitKilled)
 		delete(n.containers, id)
 	}
@@ -103,6 +118,9 @@ type fakeImages struct{ n *Node }
 func (f fakeImages) Find(_ context.Context, ref string) (*agent.Image, error) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
+	if f.n.boundless {
+		return f.n.anyImage(ref)
+	}
 	for name, image := range f.n.images {
 		if name == ref || image.ID == ref {
 			return &image, nil
@@ -114,7 +132,14 @@ func (f fakeImages) Find(_ context.Context, ref string) (*agent.Image, error) {
 func (f fakeImages) Pull(_ context.Context, ref string) (*agent.Image, error) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	f.n.calls = append(f.n.calls, "pull "+ref)
+	f.n.called("pull %s", ref)
+	if f.n.boundless {
+		image, err := f.n.anyImage(ref)
+		if err != nil {
+			return nil, fmt.Errorf("reading manifest of %s: manifest unknown", ref)
+		}
+		return image, nil
+	}
 	image, ok := f.n.remote[ref]
 	if !ok {
 		return nil, fmt.Errorf("reading manifest of %s: manifest unknown", ref)
@@ -134,4 +159,18 @@ func (f fakeImages) List(context.Context) ([]agent.Image, error) {
 		list = append(list, image)
 	}
 	return list, nil
+}
+
+// anyImage returns the image of a reference, unless its tag says that there is none.
+func (n *Node) anyImage(ref string) (*agent.Image, error) {
+	if tagWord(ref) == wordAbsent {
+		return nil, fmt.Errorf("%s: %w", ref, agent.ErrImageNotFound)
+	}
+	image, ok := n.images[ref]
+	if !ok {
+		sum := sha256.Sum256([]byte(ref))
+		image = agent.Image{ID: "sha256:" + hex.EncodeToString(sum[:]), Names: []string{ref}, Size: 1 << 20, Cmd: []string{"/hollow"}}
+		n.images[ref] = image
+	}
+	return &image, nil
 }

@@ -27,6 +27,7 @@ type Exec func(ctx context.Context, command []string) (exitCode int, output []by
 
 // Target is the container that is asked.
 type Target struct {
+	ID      string // of the container
 	Address string // the pod's IP, or the node's for a pod in the node's network
 	Ports   []corev1.ContainerPort
 	Exec    Exec

@@ -47,6 +47,23 @@ func Prepare(dir string, pod *corev1.Pod, source environment.Source, facts envir
 	return paths, errors.Join(errs...)
 }
 
+// Check returns the errors that Prepare would find in what a pod's volumes refer
+// to, and makes nothing. Paths of the node are not looked at.
+func Check(pod *corev1.Pod, source environment.Source, facts environment.Facts) error {
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.HostPath != nil || v.EmptyDir != nil {
+			continue
+		}
+		p := projector{pod: pod, source: source, facts: facts, files: map[string]file{}}
+		if err := p.volume(v); err != nil {
+			errs = append(errs, &Error{v.Name, err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Paths returns where the volumes of a pod are, without making any.
 func Paths(dir string, pod *corev1.Pod) map[string]string {
 	paths := map[string]string{}
