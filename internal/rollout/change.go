@@ -43,6 +43,14 @@ func Changes(from, to *corev1.PodTemplateSpec) []v1alpha1.FieldChange {
 	return c.changes
 }
 
+// Differences returns the fields in which two values of one API type, or two
+// unstructured objects, differ: as Changes does for pod templates.
+func Differences(from, to any) []v1alpha1.FieldChange {
+	var c comparison
+	c.compare("", reflect.ValueOf(from), reflect.ValueOf(to), place{})
+	return c.changes
+}
+
 // comparison collects the differences between two values of an API type.
 type comparison struct{ changes []v1alpha1.FieldChange }
 
@@ -62,6 +70,8 @@ var leaves = []reflect.Type{
 func (c *comparison) compare(path string, a, b reflect.Value, at place) {
 	switch kind := a.Kind(); {
 	case equality.Semantic.DeepEqual(a.Interface(), b.Interface()):
+	case kind == reflect.Interface && a.Elem().Kind() == reflect.Map && b.Elem().Kind() == reflect.Map:
+		c.entries(path, a.Elem(), b.Elem())
 	case kind == reflect.Pointer && !a.IsNil() && !b.IsNil():
 		c.compare(path, a.Elem(), b.Elem(), place{})
 	case kind == reflect.Pointer:
@@ -101,7 +111,7 @@ func (c *comparison) entries(path string, a, b reflect.Value) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(keys)) {
 		from, to := a.MapIndex(keys[name]), b.MapIndex(keys[name])
-		if sub := path + mapKey(name); from.IsValid() && to.IsValid() {
+		if sub := strings.TrimPrefix(path+mapKey(name), "."); from.IsValid() && to.IsValid() {
 			c.compare(sub, from, to, place{})
 		} else {
 			c.add(sub, from, to)

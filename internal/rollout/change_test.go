@@ -138,3 +138,19 @@ func FuzzCauseOf(f *testing.F) {
 		}
 	})
 }
+
+func TestDifferences(t *testing.T) {
+	object := func(kind, text string) map[string]any {
+		return map[string]any{"kind": kind, "spec": map[string]any{"list": []any{"a"}, "text": text}}
+	}
+	for name, test := range map[string]struct{ from, to, want any }{
+		"typed": {&corev1.Service{}, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "None", Selector: map[string]string{"a": "b"}}},
+			"[{spec.selector.a  b} {spec.clusterIP  None}]"},
+		"unstructured": {object("A", "x"), object("A", "y"), "[{spec.text x y}]"},
+		"the same":     {object("A", "x"), object("A", "x"), "[]"},
+	} {
+		if got := fmt.Sprint(Differences(test.from, test.to)); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}

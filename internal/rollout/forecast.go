@@ -1,0 +1,415 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Forecast is how a rollout goes if every pod that finds a node becomes
+// available, and every pod that is told to stop does.
+type Forecast struct {
+	Budget Budget
+	Waves  []Wave
+
+	// Complete says that the rollout ends with all pods new and available. If
+	// not, Stuck says what it waits for in vain, and Homeless are the pods that
+	// found no node.
+	Complete bool
+	Stuck    string
+	Homeless []*corev1.Pod
+
+	// Waits is how often, one time after the other, new pods must become
+	// available before the rollout goes on or is complete; StopWaits is how often
+	// pods must have stopped before new ones can start.
+	Waits     int
+	StopWaits int
+
+	// LeastAvailable is the fewest pods that are available at any time, and
+	// MostAsked the most that are asked for.
+	LeastAvailable int32
+	MostAsked      int32
+}
+
+// Wave is what one decision changes, and what it leads to before the next.
+type Wave struct {
+	Moves []Move
+
+	Asked     int32 // pods asked for, of all sets
+	Stopping  int32 // pods that are told to stop
+	Starting  int32 // new pods that become available before the next wave
+	Homeless  int32 // pods that found no node at first
+	Available int32 // pods that are available when it is over
+}
+
+// Move is the change of one set's size.
+type Move struct {
+	Set  string
+	New  bool // it is the set with the wanted template
+	From int32
+	To   int32
+	Why  string
+}
+
+// Room is the nodes, for a forecast. Pods that have a node already are counted
+// there, with those that are being stopped.
+type Room interface {
+	// Place gives a pod a node and says whether there was one for it.
+	Place(pod *corev1.Pod) bool
+
+	// Leave frees the place of a pod.
+	Leave(uid types.UID)
+}
+
+// Endless is the Room in which every pod finds a node.
+type Endless struct{}
+
+// Place implements Room.
+func (Endless) Place(*corev1.Pod) bool { return true }
+
+// Leave implements Room.
+func (Endless) Leave(types.UID) {}
+
+// ForecastOf plays a rollout to its end on a copy of what is: it carries out what
+// Decide says, lets pods start in room and stop, and decides again, until there
+// is nothing left to do.
+func ForecastOf(s Snapshot, room Room) Forecast {
+	f := newFuture(s, room)
+	stops := false // pods have stopped since new ones were last started
+	for range f.rounds() {
+		plan := Decide(f.Snapshot)
+		wave := f.carryOut(plan.Steps)
+		f.letGo()
+		wave.Homeless = f.place()
+		f.measure(&wave)
+		wave.Stopping = f.stop()
+		if wave.Homeless > 0 && wave.Stopping > 0 && f.place() < wave.Homeless {
+			stops = true
+		}
+		wave.Starting = f.start()
+		switch {
+		case wave.Starting > 0:
+			f.forecast.Waits++
+			if stops {
+				f.forecast.StopWaits++
+			}
+			stops = false
+		case wave.Stopping > 0:
+			stops = true
+		}
+		if len(wave.Moves) > 0 {
+			_, wave.Available = f.count()
+			f.forecast.Waves = append(f.forecast.Waves, wave)
+		}
+		if f.other != "" {
+			return f.end(f.other)
+		}
+		if len(plan.Steps) == 0 && wave.Starting+wave.Stopping == 0 && !f.waitForOld() {
+			return f.end(plan.Waiting)
+		}
+	}
+	return f.end("an end: it goes on and on")
+}
+
+// future is a Snapshot that a forecast may change: its objects are copied
+// before they are.
+type future struct {
+	Snapshot
+	forecast Forecast
+	room     Room
+	made     int
+	homes    map[types.UID]bool // pods that have a node
+	other    string             // a step that makes it another rollout
+}
+
+func newFuture(s Snapshot, room Room) *future {
+	f := &future{Snapshot: s, room: room, homes: map[types.UID]bool{}}
+	f.Deployment = s.Deployment.DeepCopy()
+	f.ReplicaSets = slices.Clone(s.ReplicaSets)
+	f.Pods = make(map[types.UID][]*corev1.Pod, len(s.Pods))
+	for owner, pods := range s.Pods {
+		f.Pods[owner] = slices.Clone(pods)
+		for _, pod := range pods {
+			if pod.Spec.NodeName != "" {
+				f.homes[pod.UID] = true
+			}
+		}
+	}
+	f.forecast.Budget = BudgetOf(s.Deployment)
+	_, f.forecast.LeastAvailable = f.count()
+	return f
+}
+
+// rounds bounds a forecast: no rollout takes more decisions than its pods change.
+func (f *future) rounds() int {
+	n := int(f.forecast.Budget.MaxTotal())
+	for _, pods := range f.Pods {
+		n += len(pods)
+	}
+	for _, rs := range f.ReplicaSets {
+		n += int(replicasOf(rs))
+	}
+	return 4*n + 20
+}
+
+// carryOut does the steps of a plan and returns the moves among them.
+func (f *future) carryOut(steps []Step) Wave {
+	var wave Wave
+	wanted := &f.Deployment.Spec.Template
+	for _, step := range steps {
+		switch step := step.(type) {
+		case Create:
+			f.made++
+			rs := step.ReplicaSet.DeepCopy()
+			rs.UID = types.UID(fmt.Sprintf("forecast-set-%d", f.made))
+			rs.CreationTimestamp.Time = f.Now
+			f.ReplicaSets = append(f.ReplicaSets, rs)
+			wave.move(Move{Set: rs.Name, New: true, To: replicasOf(rs), Why: step.Why})
+		case Scale:
+			rs := f.edit(step.Name, func(rs *appsv1.ReplicaSet) {
+				rs.Spec.Replicas = &step.To
+				rs.Annotations = with(rs.Annotations, AnnotationDesiredReplicas, fmt.Sprint(step.Desired))
+				rs.Annotations[AnnotationMaxReplicas] = fmt.Sprint(step.Max)
+			})
+			if step.From != step.To {
+				wave.move(Move{Set: step.Name, New: SameTemplate(&rs.Spec.Template, wanted), From: step.From, To: step.To, Why: step.Why})
+			}
+		case Describe:
+			f.edit(step.ReplicaSet.Name, func(rs *appsv1.ReplicaSet) {
+				rs.Spec.MinReadySeconds = step.MinReadySeconds
+				for k, v := range step.Annotations {
+					rs.Annotations = with(rs.Annotations, k, v)
+				}
+			})
+		case Adopt:
+			f.edit(step.ReplicaSet.Name, func(rs *appsv1.ReplicaSet) {
+				rs.OwnerReferences = append(rs.OwnerReferences, *metav1.NewControllerRef(f.Deployment, appsv1.SchemeGroupVersion.WithKind("Deployment")))
+			})
+		case Release:
+			f.drop(step.ReplicaSet)
+		case Delete:
+			f.drop(step.ReplicaSet)
+		case SetRevision:
+			f.Deployment.Annotations = with(f.Deployment.Annotations, AnnotationRevision, step.Revision)
+		case SetStatus:
+			f.Deployment.Status = step.Status
+		default:
+			f.other = step.String()
+		}
+	}
+	return wave
+}
+
+// move adds a move, or makes the one of the same set longer.
+func (w *Wave) move(m Move) {
+	for i := range w.Moves {
+		if w.Moves[i].Set == m.Set {
+			w.Moves[i].To = m.To
+			return
+		}
+	}
+	w.Moves = append(w.Moves, m)
+}
+
+// edit changes a copy of a set in place of the set.
+func (f *future) edit(name string, change func(*appsv1.ReplicaSet)) *appsv1.ReplicaSet {
+	i := slices.IndexFunc(f.ReplicaSets, func(rs *appsv1.ReplicaSet) bool { return rs.Name == name })
+	rs := f.ReplicaSets[i].DeepCopy()
+	change(rs)
+	f.ReplicaSets[i] = rs
+	return rs
+}
+
+// drop forgets a set. Its pods keep their places on the nodes.
+func (f *future) drop(set *appsv1.ReplicaSet) {
+	f.ReplicaSets = slices.DeleteFunc(f.ReplicaSets, func(rs *appsv1.ReplicaSet) bool { return rs.UID == set.UID })
+	delete(f.Pods, set.UID)
+}
+
+// letGo makes each set have as many active pods as it should, as its controller
+// would: what serves least is told to stop. A set that is being deleted is gone,
+// and its pods stop.
+func (f *future) letGo() {
+	for _, rs := range f.ReplicaSets {
+		var active []*corev1.Pod
+		for _, pod := range f.Pods[rs.UID] {
+			if StateOf(pod).Active {
+				active = append(active, pod)
+			}
+		}
+		want := int(replicasOf(rs))
+		if rs.DeletionTimestamp != nil {
+			want = 0
+		}
+		for n := len(active); n < want; n++ {
+			f.made++
+			id := fmt.Sprintf("forecast-pod-%d", f.made)
+			pod := &corev1.Pod{Spec: rs.Spec.Template.Spec}
+			pod.Name, pod.Namespace, pod.UID, pod.Labels = id, rs.Namespace, types.UID(id), rs.Spec.Template.Labels
+			pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))}
+			pod.CreationTimestamp.Time = f.Now
+			f.Pods[rs.UID] = append(f.Pods[rs.UID], pod)
+		}
+		if len(active) > want {
+			f.tellToStop(rs.UID, active, len(active)-want)
+		}
+	}
+	f.ReplicaSets = slices.DeleteFunc(f.ReplicaSets, func(rs *appsv1.ReplicaSet) bool { return rs.DeletionTimestamp != nil })
+}
+
+// tellToStop marks n of a set's active pods: those without a node first, then
+// those that are not ready, then the youngest.
+func (f *future) tellToStop(owner types.UID, active []*corev1.Pod, n int) {
+	rank := func(pod *corev1.Pod) int {
+		switch {
+		case !f.homes[pod.UID]:
+			return 0
+		case !StateOf(pod).Ready:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(active, func(a, b *corev1.Pod) int {
+		if ra, rb := rank(a), rank(b); ra != rb {
+			return ra - rb
+		}
+		return b.CreationTimestamp.Compare(a.CreationTimestamp.Time)
+	})
+	going := map[*corev1.Pod]bool{}
+	for _, pod := range active[:n] {
+		going[pod] = true
+	}
+	for i, pod := range f.Pods[owner] {
+		if going[pod] {
+			stopped := *pod
+			stopped.DeletionTimestamp = &stopped.CreationTimestamp
+			f.Pods[owner][i] = &stopped
+		}
+	}
+}
+
+// place looks for nodes for the active pods that have none, and returns how many
+// find none.
+func (f *future) place() (homeless int32) {
+	f.forecast.Homeless = nil
+	for _, rs := range f.ReplicaSets {
+		for _, pod := range f.Pods[rs.UID] {
+			if f.homes[pod.UID] || !StateOf(pod).Active {
+				continue
+			}
+			if !f.room.Place(pod) {
+				f.forecast.Homeless = append(f.forecast.Homeless, pod)
+				homeless++
+				continue
+			}
+			f.homes[pod.UID] = true
+		}
+	}
+	return homeless
+}
+
+// stop takes away the pods that were told to stop, and returns how many.
+func (f *future) stop() (n int32) {
+	for owner, pods := range f.Pods {
+		f.Pods[owner] = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+			if pod.DeletionTimestamp == nil {
+				return false
+			}
+			f.room.Leave(pod.UID)
+			n++
+			return true
+		})
+	}
+	return n
+}
+
+// start makes the new pods that have a node available, and returns how many were
+// not. Old pods stay as they are.
+func (f *future) start() (n int32) {
+	wait := time.Duration(f.Deployment.Spec.MinReadySeconds) * time.Second
+	wanted := &f.Deployment.Spec.Template
+	for _, rs := range f.ReplicaSets {
+		if !SameTemplate(&rs.Spec.Template, wanted) {
+			continue
+		}
+		for i, pod := range f.Pods[rs.UID] {
+			state := StateOf(pod)
+			at, ready := state.AvailableAt(f.Deployment.Spec.MinReadySeconds)
+			if !state.Active || !f.homes[pod.UID] || ready && !at.After(f.Now) {
+				continue
+			}
+			if !ready {
+				started := *pod
+				condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}
+				condition.LastTransitionTime.Time = f.Now
+				started.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{condition}}
+				f.Pods[rs.UID][i] = &started
+			}
+			n++
+		}
+	}
+	if n > 0 {
+		f.Now = f.Now.Add(wait)
+	}
+	return n
+}
+
+// waitForOld lets time pass until the next pod that is ready is available, and
+// says whether there was one.
+func (f *future) waitForOld() bool {
+	var next time.Time
+	for _, rs := range f.ReplicaSets {
+		_, at := Count(f.Pods[rs.UID], f.Deployment.Spec.MinReadySeconds, f.Now)
+		next = earlier(next, at)
+	}
+	if next.IsZero() {
+		return false
+	}
+	f.Now = next
+	return true
+}
+
+// count returns how many pods are asked for, and how many active ones are
+// available.
+func (f *future) count() (asked, available int32) {
+	for _, rs := range f.ReplicaSets {
+		asked += replicasOf(rs)
+		counts, _ := Count(f.Pods[rs.UID], f.Deployment.Spec.MinReadySeconds, f.Now)
+		available += counts.Available
+	}
+	return asked, available
+}
+
+// measure takes down how many pods there are while a wave is under way.
+func (f *future) measure(wave *Wave) {
+	asked, available := f.count()
+	wave.Asked = asked
+	f.forecast.MostAsked = max(f.forecast.MostAsked, asked)
+	f.forecast.LeastAvailable = min(f.forecast.LeastAvailable, available)
+}
+
+// end returns the forecast once nothing moves any more.
+func (f *future) end(waiting string) Forecast {
+	out := f.forecast
+	d, err := newDraft(f.Snapshot)
+	switch {
+	case err != nil:
+		out.Stuck = waiting
+	case d.complete():
+		out.Complete = true
+	case f.Deployment.Spec.Paused:
+		out.Stuck = "the Deployment to be resumed: it is paused"
+	case len(out.Homeless) > 0:
+		out.Stuck = "a node with room for " + pods(int32(len(out.Homeless)), "pod")
+	case waiting != "":
+		out.Stuck = waiting
+	default:
+		out.Stuck = "pods to become available that do not"
+	}
+	return out
+}
