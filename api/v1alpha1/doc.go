@@ -3,6 +3,7 @@
 //
 // +k8s:deepcopy-gen=package
 // +k8s:openapi-gen=true
+// +k8s:openapi-model-package=dev.windlass.v1alpha1
 // +groupName=windlass.dev
 package v1alpha1
 

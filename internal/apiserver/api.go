@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"net/http"
 
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/store"
 )
 
@@ -60,7 +65,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(apps, "deployments/scale", newScale(opened["deployments"]))
 	a.put(apps, "replicasets/scale", newScale(opened["replicasets"]))
 
-	a.put(schema.GroupVersion{Group: "events.k8s.io", Version: "v1"}, "events", opened["events"])
+	a.put(eventsv1.SchemeGroupVersion, "events", opened["events"])
 
 	stored, err := r.stored(ctx, opened["services"].kind)
 	if err != nil {
@@ -83,24 +88,26 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 
 // groupOrder is the order in which discovery lists the groups, and in which
 // kubectl looks for a resource by its short name.
-var groupOrder = []string{"apps", "events.k8s.io", "coordination.k8s.io", "discovery.k8s.io"}
+var groupOrder = []schema.GroupVersion{
+	appsv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
+	v1alpha1.GroupVersion,
+}
 
 // install serves the paths.
 func (a *api) install(server *genericapiserver.GenericAPIServer, scheme *runtime.Scheme, codecs codecs) error {
-	group := func(name string) *genericapiserver.APIGroupInfo {
-		version := schema.GroupVersion{Group: name, Version: "v1"}
-		info := genericapiserver.NewDefaultAPIGroupInfo(name, scheme, runtime.NewParameterCodec(scheme), codecs.CodecFactory)
-		info.NegotiatedSerializer = codecs
+	group := func(version schema.GroupVersion) *genericapiserver.APIGroupInfo {
+		info := genericapiserver.NewDefaultAPIGroupInfo(version.Group, scheme, runtime.NewParameterCodec(scheme), codecs.CodecFactory)
+		info.NegotiatedSerializer = codecs.of(version.Group)
 		info.PrioritizedVersions = []schema.GroupVersion{version}
 		info.VersionedResourcesStorageMap[version.Version] = a.paths[version]
 		return &info
 	}
-	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, group("")); err != nil {
+	if err := server.InstallLegacyAPIGroup(genericapiserver.DefaultLegacyAPIPrefix, group(corev1.SchemeGroupVersion)); err != nil {
 		return fmt.Errorf("install the core group: %w", err)
 	}
 	var groups []*genericapiserver.APIGroupInfo
-	for _, name := range groupOrder {
-		groups = append(groups, group(name))
+	for _, version := range groupOrder {
+		groups = append(groups, group(version))
 	}
 	if err := server.InstallAPIGroups(groups...); err != nil {
 		return fmt.Errorf("install the API groups: %w", err)

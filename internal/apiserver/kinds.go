@@ -11,12 +11,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // kind says everything that is particular about one served kind. What is not
 // said is as for most kinds.
 type kind struct {
 	group      string // "" is the core group
+	apiVersion string // of the group; "" is v1
 	resource   string // plural, lower case
 	singular   string
 	shortNames []string
@@ -74,6 +77,9 @@ type kind struct {
 }
 
 func (k *kind) version() schema.GroupVersion {
+	if k.apiVersion != "" {
+		return schema.GroupVersion{Group: k.group, Version: k.apiVersion}
+	}
 	return schema.GroupVersion{Group: k.group, Version: "v1"}
 }
 
@@ -155,6 +161,11 @@ func kinds() map[string]*kind {
 		{group: "discovery.k8s.io", resource: "endpointslices", singular: "endpointslice",
 			newObject: object[discoveryv1.EndpointSlice], newList: object[discoveryv1.EndpointSliceList],
 			prepareCreate: endpointSliceCreate, prepareUpdate: endpointSliceUpdate},
+
+		{group: v1alpha1.GroupVersion.Group, apiVersion: v1alpha1.GroupVersion.Version,
+			resource: "rolloutrecords", singular: "rolloutrecord", shortNames: []string{"rr"}, prefix: "/windlass.dev/rolloutrecords",
+			newObject: object[v1alpha1.RolloutRecord], newList: object[v1alpha1.RolloutRecordList],
+			generation: true, fields: recordFields, prepareStatus: recordStatus},
 	} {
 		out[k.resource] = k
 	}

@@ -21,7 +21,6 @@ func loopbackConfig(handler http.Handler) *rest.Config {
 		Transport: loopback{handler},
 		QPS:       -1,
 		ContentConfig: rest.ContentConfig{
-			ContentType:        runtime.ContentTypeProtobuf,
 			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
 		},
 		UserAgent: "windlass",

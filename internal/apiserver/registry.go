@@ -109,10 +109,11 @@ type restOptions struct {
 // GetRESTOptions implements generic.RESTOptionsGetter.
 func (o restOptions) GetRESTOptions(resource schema.GroupResource, _ runtime.Object) (generic.RESTOptions, error) {
 	config := storagebackend.NewDefaultConfig(keyspace, nil)
+	codecs := o.codecs.of(o.kind.group)
 	var err error
 	config.Codec, config.EncodeVersioner, err = serverstorage.NewStorageCodec(serverstorage.StorageCodecConfig{
-		StorageMediaType:  runtime.ContentTypeProtobuf,
-		StorageSerializer: o.codecs,
+		StorageMediaType:  codecs.stored(),
+		StorageSerializer: codecs,
 		StorageVersion:    o.kind.version(),
 		MemoryVersion:     schema.GroupVersion{Group: o.kind.group, Version: runtime.APIVersionInternal},
 		Config:            *config,

@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/apiserver/defaults"
 )
 
@@ -31,6 +31,7 @@ func addTypes(scheme *runtime.Scheme) error {
 		discoveryv1.AddToScheme,
 		eventsv1.AddToScheme,
 		policyv1.AddToScheme,
+		v1alpha1.AddToScheme,
 	)
 	return builder.AddToScheme(scheme)
 }
@@ -69,29 +70,4 @@ func versions(scheme *runtime.Scheme) []schema.GroupVersion {
 	return slices.DeleteFunc(scheme.PrioritizedVersionsAllGroups(), func(gv schema.GroupVersion) bool {
 		return gv.Version == runtime.APIVersionInternal || gv.Group == metav1.GroupName
 	})
-}
-
-// codecs is a codec factory whose encoders never write to the object they
-// encode. The library's set the version on it while they work, which does no
-// harm where memory and wire types differ; here the object may be in a cache.
-type codecs struct {
-	serializer.CodecFactory
-}
-
-var _ runtime.NegotiatedSerializer = codecs{}
-
-func newCodecs(scheme *runtime.Scheme) codecs {
-	return codecs{serializer.NewCodecFactory(scheme,
-		serializer.WithStreamingCollectionEncodingToJSON(),
-		serializer.WithStreamingCollectionEncodingToProtobuf(),
-	)}
-}
-
-// EncoderForVersion implements runtime.NegotiatedSerializer.
-func (c codecs) EncoderForVersion(encoder runtime.Encoder, gv runtime.GroupVersioner) runtime.Encoder {
-	inner := c.CodecFactory.EncoderForVersion(encoder, gv)
-	if allocating, ok := inner.(runtime.EncoderWithAllocator); ok {
-		return allocatingEncoder{copyingEncoder{inner}, allocating}
-	}
-	return copyingEncoder{inner}
 }

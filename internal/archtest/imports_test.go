@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"internal/image":      {"internal/agent"}, // what the agent
 	"internal/network":    {"internal/agent"}, // declares
 	"internal/proxy":      {"api/v1alpha1"},
-	"internal/apiserver":  {"internal/store", "internal/pki"},
+	"internal/apiserver":  {"internal/store", "internal/pki", "api/v1alpha1"},
 	"internal/controller": {"internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":  {"api/v1alpha1"},
 	"internal/rollout":    {"api/v1alpha1"},

@@ -16,6 +16,8 @@ import (
 // with ctx. Equal events are counted on one object; unlike Kubernetes' default,
 // a rollout of many steps does not have its events merged or dropped.
 func NewRecorder(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, component, host string) (record.EventRecorder, error) {
+	config = rest.CopyConfig(config)
+	config.ContentType = runtime.ContentTypeProtobuf
 	client, err := v1.NewForConfig(config)
 	if err != nil {
 		return nil, err

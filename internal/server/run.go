@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -88,9 +87,13 @@ func (n *node) watchStore(ctx context.Context) error {
 func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 	config := n.api.ClientConfig()
 	config.WarningHandlerWithContext = rest.NoWarnings{} // they are for people: this process uses the legacy Endpoints on purpose
+	kinds, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
 	patience := stopPatience
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme:                  scheme.Scheme,
+		Scheme:                  kinds,
 		Metrics:                 server.Options{BindAddress: "0"},
 		HealthProbeBindAddress:  "0",
 		GracefulShutdownTimeout: &patience,
@@ -107,7 +110,7 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 	}{
 		{"deployment-controller", deployment.Setup},
 		{"replicaset-controller", func(m manager.Manager, sets record.EventRecorder) error {
-			replicators, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, "replication-controller", "")
+			replicators, err := event.NewRecorder(events, n.api.ClientConfig(), kinds, "replication-controller", "")
 			if err != nil {
 				return fmt.Errorf("event recorder of replication-controller: %w", err)
 			}
@@ -125,7 +128,7 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 			return serviceaccount.Setup(m, n.authority.PEM())
 		}},
 	} {
-		recorder, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, c.component, "")
+		recorder, err := event.NewRecorder(events, n.api.ClientConfig(), kinds, c.component, "")
 		if err != nil {
 			return nil, fmt.Errorf("event recorder of %s: %w", c.component, err)
 		}
@@ -137,7 +140,7 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 }
 
 func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, error) {
-	recorder, err := event.NewRecorder(events, n.api.ClientConfig(), scheme.Scheme, "kubelet", n.NodeName)
+	recorder, err := event.NewRecorder(events, n.api.ClientConfig(), mgr.GetScheme(), "kubelet", n.NodeName)
 	if err != nil {
 		return nil, fmt.Errorf("event recorder of the agent: %w", err)
 	}

@@ -3,6 +3,7 @@ package columns
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,18 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/randfill"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
+
+// allKinds has Kubernetes' kinds and ours.
+var allKinds = func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		panic(err)
+	}
+	return scheme
+}()
 
 // noon is the present of all tests.
 func noon() time.Time { return time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC) }
@@ -24,7 +36,7 @@ func noon() time.Time { return time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC) }
 // TestGolden prints, for each block of testdata, its manifests as kubectl get would,
 // first narrow, then with -o wide.
 func TestGolden(t *testing.T) {
-	decoder := serializer.NewCodecFactory(clientscheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	decoder := serializer.NewCodecFactory(allKinds, serializer.EnableStrict).UniversalDeserializer()
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			convertor := ForAt(schema.ParseGroupResource(d.Cmd), noon)
@@ -108,8 +120,8 @@ func TestEveryColumnIsDescribed(t *testing.T) {
 				t.Errorf("%s: column %s has no description", gr, column.Name)
 			}
 		}
-		for kind := range clientscheme.Scheme.AllKnownTypes() {
-			obj, err := clientscheme.Scheme.New(kind)
+		for kind := range allKinds.AllKnownTypes() {
+			obj, err := allKinds.New(kind)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,8 +154,8 @@ func FuzzTables(f *testing.F) {
 // objectsOf makes an empty object of each type that a resource's table prints.
 func objectsOf(gr schema.GroupResource) []runtime.Object {
 	var objects []runtime.Object
-	for kind := range clientscheme.Scheme.AllKnownTypes() {
-		obj, err := clientscheme.Scheme.New(kind)
+	for kind := range allKinds.AllKnownTypes() {
+		obj, err := allKinds.New(kind)
 		if err == nil && tables()[gr].row(obj, noon()).Cells != nil {
 			objects = append(objects, obj)
 		}

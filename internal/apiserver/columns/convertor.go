@@ -50,6 +50,7 @@ func tables() map[schema.GroupResource]table {
 		{Group: "coordination.k8s.io", Resource: "leases"}:      leases,
 		{Group: "discovery.k8s.io", Resource: "endpointslices"}: endpointSlices,
 		{Group: "events.k8s.io", Resource: "events"}:            events,
+		{Group: "windlass.dev", Resource: "rolloutrecords"}:     rolloutRecords,
 	}
 }
 

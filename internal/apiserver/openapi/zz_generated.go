@@ -20,6 +20,7 @@ import (
 	version "k8s.io/apimachinery/pkg/version"
 	common "k8s.io/kube-openapi/pkg/common"
 	spec "k8s.io/kube-openapi/pkg/validation/spec"
+	v1alpha1 "windlass.dev/windlass/api/v1alpha1"
 )
 
 func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
@@ -396,6 +397,20 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		runtime.Unknown{}.OpenAPIModelName():                                    schema_k8sio_apimachinery_pkg_runtime_Unknown(ref),
 		intstr.IntOrString{}.OpenAPIModelName():                                 schema_apimachinery_pkg_util_intstr_IntOrString(ref),
 		version.Info{}.OpenAPIModelName():                                       schema_k8sio_apimachinery_pkg_version_Info(ref),
+		v1alpha1.Author{}.OpenAPIModelName():                                    schema_windlassdev_windlass_api_v1alpha1_Author(ref),
+		v1alpha1.FieldChange{}.OpenAPIModelName():                               schema_windlassdev_windlass_api_v1alpha1_FieldChange(ref),
+		v1alpha1.PodMoments{}.OpenAPIModelName():                                schema_windlassdev_windlass_api_v1alpha1_PodMoments(ref),
+		v1alpha1.PodTimeline{}.OpenAPIModelName():                               schema_windlassdev_windlass_api_v1alpha1_PodTimeline(ref),
+		v1alpha1.RolloutRecord{}.OpenAPIModelName():                             schema_windlassdev_windlass_api_v1alpha1_RolloutRecord(ref),
+		v1alpha1.RolloutRecordList{}.OpenAPIModelName():                         schema_windlassdev_windlass_api_v1alpha1_RolloutRecordList(ref),
+		v1alpha1.RolloutRecordSpec{}.OpenAPIModelName():                         schema_windlassdev_windlass_api_v1alpha1_RolloutRecordSpec(ref),
+		v1alpha1.RolloutRecordStatus{}.OpenAPIModelName():                       schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref),
+		v1alpha1.RolloutSide{}.OpenAPIModelName():                               schema_windlassdev_windlass_api_v1alpha1_RolloutSide(ref),
+		v1alpha1.RolloutStep{}.OpenAPIModelName():                               schema_windlassdev_windlass_api_v1alpha1_RolloutStep(ref),
+		v1alpha1.RolloutStrategy{}.OpenAPIModelName():                           schema_windlassdev_windlass_api_v1alpha1_RolloutStrategy(ref),
+		v1alpha1.RolloutTarget{}.OpenAPIModelName():                             schema_windlassdev_windlass_api_v1alpha1_RolloutTarget(ref),
+		v1alpha1.StageTiming{}.OpenAPIModelName():                               schema_windlassdev_windlass_api_v1alpha1_StageTiming(ref),
+		v1alpha1.TrafficCount{}.OpenAPIModelName():                              schema_windlassdev_windlass_api_v1alpha1_TrafficCount(ref),
 	}
 }
 
@@ -20970,6 +20985,838 @@ func schema_k8sio_apimachinery_pkg_version_Info(ref common.ReferenceCallback) co
 					},
 				},
 				Required: []string{"major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_Author(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Author is who made a change, as the API server saw the request.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "User is the authenticated name.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"client": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Client is the program, by the product token of its User-Agent: kubectl/v1.37.2.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"manager": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Manager is the field manager of the request: kubectl-set, kubectl-client-side-apply.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_FieldChange(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FieldChange is one difference between two pod templates.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"path": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Path is the field as a user would write it, with list elements by their name: spec.containers[httpd].image.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"from": {
+						SchemaProps: spec.SchemaProps{
+							Description: "From and To are the values as JSON without the quotes of a plain string; empty when the field is not set.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"to": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+				},
+				Required: []string{"path"},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_PodMoments(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PodMoments is what AnnotationMoments on a pod holds, as JSON: when things happened to the pod on its node, to the microsecond, where the pod's status has seconds or nothing. Its node's agent writes it together with the status.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"imageReady": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"started": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"endpointRemoved": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"drained": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"stopped": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"note": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Note says why the drain hit its bound.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"attempts": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Attempts is how often the agent has tried in vain to do what the pod waits for now (pull, make, start); absent when it waits for nothing.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.MicroTime{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_PodTimeline(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PodTimeline is what happened to one pod and when. A moment that has not come, or was not seen, is absent.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"set": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"node": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"created": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"scheduled": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"imageReady": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"started": {
+						SchemaProps: spec.SchemaProps{
+							Description: "all images are on the node",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "the last container was started for the first time",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"available": {
+						SchemaProps: spec.SchemaProps{
+							Description: "for the first time",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"stopRequested": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"endpointRemoved": {
+						SchemaProps: spec.SchemaProps{
+							Description: "the pod was deleted",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"drained": {
+						SchemaProps: spec.SchemaProps{
+							Description: "every live node's proxy has confirmed it",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"stopped": {
+						SchemaProps: spec.SchemaProps{
+							Description: "no request in flight any more, or the bound was hit",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"note": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Note says what was not as it should be: why it does not start, that it was restarted, that the drain hit its bound.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"name", "set"},
+			},
+		},
+		Dependencies: []string{
+			metav1.MicroTime{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutRecord(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutRecord is what is known of one rollout: who began it, when and why, what was done, what happened to each pod, which traffic there was meanwhile, and how it ended. It is kept as long as the revision that it led to: the set of that revision owns it.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1alpha1.RolloutRecordSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1alpha1.RolloutRecordStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.ObjectMeta{}.OpenAPIModelName(), v1alpha1.RolloutRecordSpec{}.OpenAPIModelName(), v1alpha1.RolloutRecordStatus{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutRecordList is a list of RolloutRecords.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Type: []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.RolloutRecord{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			metav1.ListMeta{}.OpenAPIModelName(), v1alpha1.RolloutRecord{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutRecordSpec is what is known of a rollout when it begins. It does not change, with one exception: a cause that the user gives later replaces the computed one.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"target": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Target is what was changed: a Deployment, or a Service whose selector was switched from the pods of one controller to those of another.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.RolloutTarget{}.OpenAPIModelName()),
+						},
+					},
+					"revision": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Revision is the number of the rollout, counted from 1 for each target.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"from": {
+						SchemaProps: spec.SchemaProps{
+							Description: "From is where the pods come from; absent when there were none.",
+							Ref:         ref(v1alpha1.RolloutSide{}.OpenAPIModelName()),
+						},
+					},
+					"to": {
+						SchemaProps: spec.SchemaProps{
+							Description: "To is what the rollout leads to.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.RolloutSide{}.OpenAPIModelName()),
+						},
+					},
+					"cause": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Cause says why: in the user's words (the annotation kubernetes.io/change-cause), else computed from the changes.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"causeComputed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "CauseComputed says that Cause was computed and not given.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"changes": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Changes are the fields of the pod template that changed.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.FieldChange{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"by": {
+						SchemaProps: spec.SchemaProps{
+							Description: "By is who made the change; absent when that is not known.",
+							Ref:         ref(v1alpha1.Author{}.OpenAPIModelName()),
+						},
+					},
+					"strategy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Strategy is how the pods are replaced, with percentages made into numbers.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.RolloutStrategy{}.OpenAPIModelName()),
+						},
+					},
+					"services": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Services are the names of the Services that select the pods, in order. Their traffic is counted in the status.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"startedAt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "StartedAt is when the rollout began.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"target", "revision", "to", "startedAt"},
+			},
+		},
+		Dependencies: []string{
+			metav1.MicroTime{}.OpenAPIModelName(), v1alpha1.Author{}.OpenAPIModelName(), v1alpha1.FieldChange{}.OpenAPIModelName(), v1alpha1.RolloutSide{}.OpenAPIModelName(), v1alpha1.RolloutStrategy{}.OpenAPIModelName(), v1alpha1.RolloutTarget{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutRecordStatus is what has happened so far.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"phase": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Reason is why the phase is what it is, in one CamelCase word, and Message the same for people. While a rollout goes on it is what it waits for.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"string"},
+							Format: "",
+						},
+					},
+					"endedAt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "EndedAt is when the outcome was reached, and Duration how long it took.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"duration": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"replicas": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Replicas are the active pods of both sides, UpdatedReplicas those of the new one, AvailableReplicas those of both that are available.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"updatedReplicas": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"availableReplicas": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"steps": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Steps are the changes of the sets' sizes in their order; the first StepsOmitted of them were dropped to keep the record small.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.RolloutStep{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"stepsOmitted": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"integer"},
+							Format: "int32",
+						},
+					},
+					"pods": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Pods are the timelines of the pods of both sides, by the time of their creation. PodsOmitted were dropped to keep the record small: they are in Timings all the same.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.PodTimeline{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"podsOmitted": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"integer"},
+							Format: "int32",
+						},
+					},
+					"timings": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Timings sum up how long the stages of the pods' lives took.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.StageTiming{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"traffic": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Traffic is what each node's service proxy counted at the Services in spec.services while the rollout ran, by the node's name. Each proxy writes its own entry.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.TrafficCount{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"replicas", "updatedReplicas", "availableReplicas"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Duration{}.OpenAPIModelName(), metav1.MicroTime{}.OpenAPIModelName(), v1alpha1.PodTimeline{}.OpenAPIModelName(), v1alpha1.RolloutStep{}.OpenAPIModelName(), v1alpha1.StageTiming{}.OpenAPIModelName(), v1alpha1.TrafficCount{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutSide(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutSide is one side of a rollout: the old pods or the new ones.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Name is that of the ReplicaSet or ReplicationController.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"revision": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Revision is the one that the set had when the rollout began; on the new side, that of the rollout.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"images": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Images are those of the containers, in their order.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"name"},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutStep(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutStep is one change of the size of a set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"time": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+						},
+					},
+					"set": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"from": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"to": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"why": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Why is the reason that the controller gave.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"time", "set", "from", "to"},
+			},
+		},
+		Dependencies: []string{
+			metav1.MicroTime{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutStrategy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutStrategy is a strategy with its percentages made into numbers.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"type": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Type is RollingUpdate, Recreate, or Switch for a Service's selector.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"replicas": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"maxSurge": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"integer"},
+							Format: "int32",
+						},
+					},
+					"maxUnavailable": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"integer"},
+							Format: "int32",
+						},
+					},
+					"minReadySeconds": {
+						SchemaProps: spec.SchemaProps{
+							Type:   []string{"integer"},
+							Format: "int32",
+						},
+					},
+					"progressDeadlineSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ProgressDeadlineSeconds is absent when there is no deadline.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"onFailure": {
+						SchemaProps: spec.SchemaProps{
+							Description: "OnFailure is what happens when the rollout fails.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"replicas"},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_RolloutTarget(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "RolloutTarget names an object in the record's namespace.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Default: "",
+							Type:    []string{"string"},
+							Format:  "",
+						},
+					},
+				},
+				Required: []string{"apiVersion", "kind", "name", "uid"},
+			},
+		},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_StageTiming(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "StageTiming sums up how long one stage took.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"stage": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Stage is schedule, pull, start, ready, available, route (until no proxy sent new connections), drain or stop.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pods": {
+						SchemaProps: spec.SchemaProps{
+							Default: 0,
+							Type:    []string{"integer"},
+							Format:  "int32",
+						},
+					},
+					"median": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+						},
+					},
+					"max": {
+						SchemaProps: spec.SchemaProps{
+							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"stage", "pods", "median", "max"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Duration{}.OpenAPIModelName()},
+	}
+}
+
+func schema_windlassdev_windlass_api_v1alpha1_TrafficCount(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TrafficCount is what a node's kernel counted. See docs/draining.md for what it can and cannot see.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"connections": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Connections are new connections sent to an endpoint.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"refused": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Refused are new connections that the endpoint, or the lack of one, refused.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"reset": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Reset are established connections that the server's side reset.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"connections", "refused", "reset"},
 			},
 		},
 	}

@@ -8,11 +8,13 @@ import (
 )
 
 func deploymentCreate(d *appsv1.Deployment) field.ErrorList {
-	return append(namespaced(&d.ObjectMeta, subdomainName), deploymentRules(&d.Spec)...)
+	errs := append(namespaced(&d.ObjectMeta, subdomainName), failurePolicy(&d.ObjectMeta, nil)...)
+	return append(errs, deploymentRules(&d.Spec)...)
 }
 
 func deploymentUpdate(d, old *appsv1.Deployment) field.ErrorList {
 	errs := metadataUpdate(&d.ObjectMeta, &old.ObjectMeta)
+	errs = append(errs, failurePolicy(&d.ObjectMeta, &old.ObjectMeta)...)
 	errs = append(errs, deploymentRules(&d.Spec)...)
 	return append(errs, immutable(specPath.Child("selector"), d.Spec.Selector, old.Spec.Selector)...)
 }

@@ -12,6 +12,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Create returns the faults of obj, about to be stored for the first time.
@@ -57,6 +59,8 @@ func Create(obj runtime.Object) field.ErrorList {
 		return newEventCreate(obj)
 	case *policyv1.Eviction:
 		return evictionCreate(obj)
+	case *v1alpha1.RolloutRecord:
+		return rolloutRecordCreate(obj)
 	}
 	return unknownKind(obj)
 }
@@ -97,6 +101,8 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, endpointSliceUpdate)
 	case *eventsv1.Event:
 		return replacing(obj, old, newEventUpdate)
+	case *v1alpha1.RolloutRecord:
+		return replacing(obj, old, rolloutRecordUpdate)
 	}
 	return unknownKind(obj)
 }
@@ -120,6 +126,8 @@ func StatusUpdate(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, deploymentStatusUpdate)
 	case *appsv1.ReplicaSet:
 		return replacing(obj, old, replicaSetStatusUpdate)
+	case *v1alpha1.RolloutRecord:
+		return replacing(obj, old, rolloutRecordStatusUpdate)
 	}
 	return unknownKind(obj)
 }

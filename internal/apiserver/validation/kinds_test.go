@@ -16,9 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/randfill"
 	"sigs.k8s.io/yaml"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // TestKinds runs the scripts in testdata/kinds. The command base gives a manifest, and answers
@@ -191,6 +192,16 @@ func TestSizes(t *testing.T) {
 			return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c", Namespace: "default"},
 				Data: map[string]string{"a": strings.Repeat("x", n-1)}, BinaryData: map[string][]byte{"b": {0}}}
 		}},
+		{"changes of a rollout", 1000, "spec.changes", func(n int) runtime.Object {
+			r := record()
+			r.Spec.Changes = make([]v1alpha1.FieldChange, n)
+			return r
+		}},
+		{"services of a rollout", 100, "spec.services", func(n int) runtime.Object {
+			r := record()
+			r.Spec.Services = make([]string, n)
+			return r
+		}},
 	} {
 		t.Run(limit.name, func(t *testing.T) {
 			if errs := Create(limit.build(limit.most)); len(errs) > 0 {
@@ -201,6 +212,46 @@ func TestSizes(t *testing.T) {
 				t.Errorf("%d: %v", limit.most+1, errs)
 			}
 		})
+	}
+}
+
+func record() *v1alpha1.RolloutRecord {
+	return &v1alpha1.RolloutRecord{
+		ObjectMeta: metav1.ObjectMeta{Name: "httpd-1", Namespace: "default", ResourceVersion: "1"},
+		Spec: v1alpha1.RolloutRecordSpec{
+			Target:   v1alpha1.RolloutTarget{APIVersion: "apps/v1", Kind: "Deployment", Name: "httpd"},
+			Revision: 1, StartedAt: metav1.NowMicro(),
+		},
+	}
+}
+
+// TestRecordSizes holds the limits on what a rollout's record may list of what
+// happened: at the limit it may, one beyond it may not, and it is told what else to do.
+func TestRecordSizes(t *testing.T) {
+	for _, limit := range []struct {
+		path, mend string
+		most       int
+		fill       func(s *v1alpha1.RolloutRecordStatus, n int)
+	}{
+		{"status.steps", "stepsOmitted", 1000, func(s *v1alpha1.RolloutRecordStatus, n int) { s.Steps = make([]v1alpha1.RolloutStep, n) }},
+		{"status.pods", "podsOmitted", 1000, func(s *v1alpha1.RolloutRecordStatus, n int) { s.Pods = make([]v1alpha1.PodTimeline, n) }},
+		{"status.traffic", "at most 5000", 5000, func(s *v1alpha1.RolloutRecordStatus, n int) {
+			s.Traffic = map[string]v1alpha1.TrafficCount{}
+			for i := range n {
+				s.Traffic[fmt.Sprint(i)] = v1alpha1.TrafficCount{}
+			}
+		}},
+	} {
+		r := record()
+		limit.fill(&r.Status, limit.most)
+		if errs := StatusUpdate(r, record()); len(errs) > 0 {
+			t.Errorf("%s of %d: %v", limit.path, limit.most, errs)
+		}
+		limit.fill(&r.Status, limit.most+1)
+		errs := StatusUpdate(r, record())
+		if len(errs) != 1 || errs[0].Field != limit.path || errs[0].Type != field.ErrorTypeTooMany || !strings.Contains(errs[0].Detail, limit.mend) {
+			t.Errorf("%s of %d: %v", limit.path, limit.most+1, errs)
+		}
 	}
 }
 
@@ -229,7 +280,7 @@ func FuzzKinds(f *testing.F) {
 	}
 	s := defaultingScheme(f)
 	var kinds []runtime.Object
-	for kind := range scheme.Scheme.AllKnownTypes() {
+	for kind := range s.AllKnownTypes() {
 		obj, err := s.New(kind)
 		if err != nil || strings.HasPrefix(kind.Version, "__") {
 			continue

@@ -7,13 +7,15 @@ import (
 )
 
 func namespaceCreate(n *corev1.Namespace) field.ErrorList {
-	return append(clusterWide(&n.ObjectMeta, labelName), namespaceFinalizers(n)...)
+	errs := append(clusterWide(&n.ObjectMeta, labelName), failurePolicy(&n.ObjectMeta, nil)...)
+	return append(errs, namespaceFinalizers(n)...)
 }
 
 // namespaceUpdate serves the finalize subresource too: it may only take finalizers away,
 // and what is left was valid.
 func namespaceUpdate(n, old *corev1.Namespace) field.ErrorList {
-	return append(metadataUpdate(&n.ObjectMeta, &old.ObjectMeta), namespaceFinalizers(n)...)
+	errs := append(metadataUpdate(&n.ObjectMeta, &old.ObjectMeta), failurePolicy(&n.ObjectMeta, &old.ObjectMeta)...)
+	return append(errs, namespaceFinalizers(n)...)
 }
 
 func namespaceFinalizers(n *corev1.Namespace) field.ErrorList {

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/apiserver/defaults"
 )
 
@@ -100,6 +101,9 @@ func printErrors(errs field.ErrorList) string {
 func defaultingScheme(t testing.TB) *runtime.Scheme {
 	s := runtime.NewScheme()
 	if err := scheme.AddToScheme(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := v1alpha1.AddToScheme(s); err != nil {
 		t.Fatal(err)
 	}
 	if err := defaults.Register(s); err != nil {
