@@ -28,7 +28,13 @@ scheduler, agent and service proxy.
 
 The admin's kubeconfig is written to DIR/kubeconfig; the server is ready when
 /readyz says ok. SIGTERM stops the server and leaves the containers running;
-started again on the same directory it takes them over.`,
+started again on the same directory it takes them over.
+
+With --hollow-nodes the control plane is the same, but pods only seem to run:
+there is no runtime, no network and no service proxy, and an ordinary user can
+start it. A container's environment variable HOLLOW, or its image's tag, says how
+it behaves: HOLLOW=ready-after=2s,stop-takes=1s,exit-after=5s,exit-code=1 or
+httpd:v2-absent, httpd:v2-crash.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
@@ -61,6 +67,7 @@ started again on the same directory it takes them over.`,
 	flags.StringVar(&podRange, "pod-range", defaultPodRange, "addresses for pods, as a CIDR")
 	flags.StringVar(&serviceRange, "service-range", defaultServiceRange, "addresses for Services, as a CIDR")
 	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
+	flags.IntVar(&options.HollowNodes, "hollow-nodes", 0, "have so many nodes that run no containers in place of this machine, to try rollouts on; needs no root")
 	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

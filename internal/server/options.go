@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"windlass.dev/windlass/internal/agent/hollow"
 )
 
 // Options are what a user can set about a server.
@@ -21,6 +23,7 @@ type Options struct {
 	PodRange     netip.Prefix // addresses for pods; this node has the first /24 of it
 	ServiceRange netip.Prefix // addresses for Services
 	Runtime      string       // OCI runtime, a name or a path
+	HollowNodes  int          // so many nodes without containers in place of this machine; 0 is the machine
 	Version      string       // of Windlass, told in the node's info
 	Log          *slog.Logger
 }
@@ -55,6 +58,9 @@ func (o *Options) complete() error {
 	}
 	if o.PodRange.Bits() > nodeBits {
 		return fmt.Errorf("--pod-range %s is smaller than one node's share: give a /%d or larger", o.PodRange, nodeBits)
+	}
+	if most := hollow.MostNodes(o.PodRange); o.HollowNodes < 0 || o.HollowNodes > most {
+		return fmt.Errorf("--hollow-nodes %d: give a number from 1 to %d, as many as --pod-range %s has room for", o.HollowNodes, most, o.PodRange)
 	}
 	if o.ServiceRange.Bits() > 28 {
 		return fmt.Errorf("--service-range %s is too small: give a /28 or larger", o.ServiceRange)

@@ -22,6 +22,9 @@ func TestOptions(t *testing.T) {
 		{"overlap", func(o *Options) { o.ServiceRange = netip.MustParsePrefix("10.42.8.0/24") }, "overlap"},
 		{"small pod range", func(o *Options) { o.PodRange = netip.MustParsePrefix("10.42.0.0/25") }, "--pod-range 10.42.0.0/25"},
 		{"small service range", func(o *Options) { o.ServiceRange = netip.MustParsePrefix("10.43.0.0/30") }, "--service-range 10.43.0.0/30"},
+		{"hollow nodes", func(o *Options) { o.HollowNodes = 256 }, ""},
+		{"too many hollow nodes", func(o *Options) { o.HollowNodes = 257 }, "a number from 1 to 256"},
+		{"fewer than none", func(o *Options) { o.HollowNodes = -1 }, "--hollow-nodes -1"},
 		{"node name", func(o *Options) { o.NodeName = "Node_1" }, `"Node_1"`},
 	} {
 		o := base()

@@ -14,13 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	managerconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/controller/deployment"
 	"windlass.dev/windlass/internal/controller/endpoints"
@@ -45,31 +48,72 @@ const stopPatience = 10 * time.Second
 func (n *node) run(ctx context.Context) error {
 	events, stopEvents := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEvents()
-	mgr, err := n.controllers(events)
+	mgr, err := NewManager(events, n.api.ClientConfig(), n.authority.PEM())
 	if err != nil {
 		return err
 	}
-	agent, err := n.agent(events, mgr)
-	if err != nil {
-		return err
+	compose := n.machineParts
+	if n.HollowNodes > 0 {
+		compose = n.hollowParts
 	}
-	proxy, err := n.proxy(mgr)
+	nodes, names, err := compose(events, mgr)
 	if err != nil {
 		return err
 	}
 	n.progress.expect("controllers")
 	n.progress.expect("node")
-	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "node", n.NodeName, "address", n.NodeIP.String())
-	return runParts(ctx, n.Log, []part{
+	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "nodes", len(names), "first", names[0], "address", n.NodeIP.String())
+	parts := append([]part{
 		{"store", n.watchStore},
 		{"API server", n.api.Run},
-		{"image service", n.serveImages},
 		{"controllers", mgr.Start},
+	}, nodes...)
+	return runParts(ctx, n.Log, append(parts, part{"readiness", func(ctx context.Context) error { return n.becomeReady(ctx, mgr, names) }}))
+}
+
+// machineParts makes the parts of a server whose node is this machine, and
+// returns them with the node's name.
+func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, []string, error) {
+	agent, err := n.agent(events, mgr)
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy, err := n.proxy(mgr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []part{
+		{"image service", n.serveImages},
 		{"containers", n.runtime.Run},
 		{"service proxy", proxy.Run},
 		{"agent", agent.Run},
-		{"readiness", func(ctx context.Context) error { return n.becomeReady(ctx, mgr) }},
+	}, []string{n.NodeName}, nil
+}
+
+// hollowParts makes the part that is the hollow nodes, and returns it with
+// their names.
+func (n *node) hollowParts(events context.Context, mgr ctrl.Manager) ([]part, []string, error) {
+	recorders := map[string]record.EventRecorder{}
+	fleet, err := hollow.NewFleet(hollow.FleetConfig{
+		Nodes:      n.HollowNodes,
+		PodRange:   n.PodRange,
+		DataDir:    n.DataDir,
+		Client:     mgr.GetClient(),
+		Cache:      mgr.GetCache(),
+		Recorder:   func(name string) record.EventRecorder { return recorders[name] },
+		Version:    n.Version,
+		Kubernetes: apiserver.Version(),
+		Log:        n.Log,
 	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--hollow-nodes: %w", err)
+	}
+	for _, name := range fleet.Names() {
+		if recorders[name], err = event.NewRecorder(events, n.api.ClientConfig(), mgr.GetScheme(), "kubelet", name); err != nil {
+			return nil, nil, fmt.Errorf("event recorder of node %s: %w", name, err)
+		}
+	}
+	return []part{{"hollow nodes", fleet.Run}}, fleet.Names(), nil
 }
 
 // watchStore ends with the reason when the store can take no more writes.
@@ -82,10 +126,12 @@ func (n *node) watchStore(ctx context.Context) error {
 	}
 }
 
-// controllers makes the manager with all controllers and the scheduler. Its
-// cache is the one that all parts of this process read.
-func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
-	config := n.api.ClientConfig()
+// NewManager makes the manager with all controllers and the scheduler, for an
+// API that config leads to and whose authority has the certificate ca, in PEM.
+// Its cache is the one that all parts of a process read. Events are written
+// until their context ends.
+func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Manager, error) {
+	config = rest.CopyConfig(config)
 	config.WarningHandlerWithContext = rest.NoWarnings{} // they are for people: this process uses the legacy Endpoints on purpose
 	kinds, err := newScheme()
 	if err != nil {
@@ -97,6 +143,7 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 		Metrics:                 server.Options{BindAddress: "0"},
 		HealthProbeBindAddress:  "0",
 		GracefulShutdownTimeout: &patience,
+		Controller:              managerconfig.Controller{SkipNameValidation: ptr.To(true)}, // a process may have more than one manager, one after the other
 		Cache:                   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
 		// Secrets are read when a pod needs one, not kept.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
@@ -110,7 +157,7 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 	}{
 		{"deployment-controller", deployment.Setup},
 		{"replicaset-controller", func(m manager.Manager, sets record.EventRecorder) error {
-			replicators, err := event.NewRecorder(events, n.api.ClientConfig(), kinds, "replication-controller", "")
+			replicators, err := event.NewRecorder(events, config, kinds, "replication-controller", "")
 			if err != nil {
 				return fmt.Errorf("event recorder of replication-controller: %w", err)
 			}
@@ -125,10 +172,10 @@ func (n *node) controllers(events context.Context) (ctrl.Manager, error) {
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
 		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},
 		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
-			return serviceaccount.Setup(m, n.authority.PEM())
+			return serviceaccount.Setup(m, ca)
 		}},
 	} {
-		recorder, err := event.NewRecorder(events, n.api.ClientConfig(), kinds, c.component, "")
+		recorder, err := event.NewRecorder(events, config, kinds, c.component, "")
 		if err != nil {
 			return nil, fmt.Errorf("event recorder of %s: %w", c.component, err)
 		}
@@ -207,17 +254,19 @@ func (n *node) serveImages(ctx context.Context) error {
 }
 
 // becomeReady says when the parts have begun: the caches are filled, and the
-// node is Ready in the API.
-func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager) error {
+// nodes are Ready in the API.
+func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager, names []string) error {
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		return ctx.Err()
 	}
 	n.progress.reached("controllers")
-	for !n.nodeReady(ctx, mgr) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(10 * time.Millisecond):
+	for _, name := range names {
+		for !nodeReady(ctx, mgr, name) {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(10 * time.Millisecond):
+			}
 		}
 	}
 	n.progress.reached("node")
@@ -226,9 +275,9 @@ func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
-func (n *node) nodeReady(ctx context.Context, mgr ctrl.Manager) bool {
+func nodeReady(ctx context.Context, mgr ctrl.Manager, name string) bool {
 	var object corev1.Node
-	if err := mgr.GetCache().Get(ctx, types.NamespacedName{Name: n.NodeName}, &object); err != nil {
+	if err := mgr.GetCache().Get(ctx, types.NamespacedName{Name: name}, &object); err != nil {
 		return false
 	}
 	for _, condition := range object.Status.Conditions {

@@ -28,8 +28,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := o.complete(); err != nil {
 		return err
 	}
-	if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
-		return err
+	if o.HollowNodes == 0 {
+		if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
@@ -57,7 +59,8 @@ func leanMemory() {
 	}
 }
 
-// node is everything that one server consists of.
+// node is everything that one server consists of. With hollow nodes there is no
+// runtime, no images and no network.
 type node struct {
 	Options
 	began     time.Time
@@ -83,7 +86,9 @@ func newNode(ctx context.Context, o Options) (n *node, err error) {
 	if n.listener, err = listen(o.Listen); err != nil {
 		return n, err
 	}
-	if err = n.makeNetwork(ctx); err != nil {
+	if o.HollowNodes > 0 {
+		n.NodeIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	} else if err = n.makeNetwork(ctx); err != nil {
 		return n, err
 	}
 	if n.authority, err = pki.Open(filepath.Join(o.DataDir, "pki")); err != nil {
