@@ -52,6 +52,12 @@ func (a Act) Key() string {
 	return strings.Join(parts, "/")
 }
 
+// kindOf is the kind of the act that has this Key.
+func kindOf(key string) ActKind {
+	kind, _, _ := strings.Cut(key, "/")
+	return ActKind(kind)
+}
+
 // String prints the act on one line, for logs and scenario scripts.
 func (a Act) String() string {
 	var b strings.Builder
@@ -85,11 +91,11 @@ func (b backOff) delay(failures int) time.Duration {
 	return delay
 }
 
-// The back-offs of acts. Images and starts wait as Kubernetes does; what usually
-// mends itself at once (a ConfigMap that is applied after its pod) is tried sooner.
+// The back-offs of acts. Images wait as Kubernetes does, and starts by the
+// back-off of restarts (see restartDelay); what usually mends itself at once (a
+// ConfigMap that is applied after its pod) is tried sooner.
 var (
 	imageBackOff  = backOff{10 * time.Second, 5 * time.Minute}
-	startBackOff  = backOff{10 * time.Second, 5 * time.Minute}
 	configBackOff = backOff{500 * time.Millisecond, 10 * time.Second}
 	otherBackOff  = backOff{500 * time.Millisecond, 30 * time.Second}
 )
@@ -111,7 +117,7 @@ func (f Failure) RetryAt(kind ActKind) time.Time {
 	case kind == ActStart && f.Reason == ReasonConfigError:
 		policy = configBackOff
 	case kind == ActStart:
-		policy = startBackOff
+		return f.At
 	}
 	return f.At.Add(policy.delay(f.Count))
 }

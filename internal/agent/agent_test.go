@@ -2,6 +2,8 @@ package agent_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +24,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
@@ -51,6 +54,7 @@ func TestAgent(t *testing.T) {
 		{"drain", testDrain},
 		{"force", testForce},
 		{"crash", testCrash},
+		{"unstartable", testUnstartable},
 		{"pull", testPull},
 		{"config", testConfig},
 		{"logs", testLogs},
@@ -64,7 +68,7 @@ func TestAgent(t *testing.T) {
 type harness struct {
 	t      *testing.T
 	config *rest.Config
-	client client.Client
+	client client.WithWatch
 	node   *hollow.Node
 	name   string
 	data   string
@@ -74,7 +78,7 @@ type harness struct {
 }
 
 func newHarness(t *testing.T, config *rest.Config, name string) *harness {
-	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme.Scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +217,9 @@ func testLife(t *testing.T, h *harness) {
 		!strings.HasPrefix(status.ContainerID, "windlass://") || status.ImageID != "sha256:web" || !*status.Started {
 		t.Errorf("status of a pod that is ready: %+v", pod.Status)
 	}
+	if m := momentsOf(t, pod); m.ImageReady == nil || m.Started.Time.Before(m.ImageReady.Time) || m.Ready.Time.Before(m.Started.Time) || m.Stopped != nil {
+		t.Errorf("moments of a pod that is ready: %+v", m)
+	}
 	took := condition(pod, corev1.PodReady).LastTransitionTime.Sub(pod.CreationTimestamp.Time)
 	if took > 5*time.Second {
 		t.Errorf("ready after %s", took)
@@ -318,6 +325,11 @@ func testDrain(t *testing.T, h *harness) {
 	h.start()
 	pod := h.untilReady(h.pod("p", nil))
 	uid := string(pod.UID)
+	watch, err := h.client.Watch(ctx, &corev1.PodList{}, client.InNamespace("default"), client.MatchingFields{"metadata.name": pod.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
 	busy := agent.Socket{State: agent.SocketEstablished, LocalPort: 80, BytesReceived: 1, LastReceived: time.Millisecond, LastSent: time.Second}
 	h.node.Connect(uid, busy)
 	if err := h.client.Delete(ctx, pod); err != nil {
@@ -353,6 +365,17 @@ func testDrain(t *testing.T, h *harness) {
 	h.node.Connect(uid)
 	h.until("stop signal", signalled)
 	h.until("pod is gone", func() bool { return h.get(pod) == nil })
+
+	var last *corev1.Pod
+	for event := range watch.ResultChan() {
+		if last = event.Object.(*corev1.Pod); event.Type == apiwatch.Deleted {
+			break
+		}
+	}
+	m := momentsOf(t, last)
+	if m.EndpointRemoved == nil || m.Drained.Before(m.EndpointRemoved) || m.Stopped.Before(m.Drained) || m.Ready.Time.After(m.EndpointRemoved.Time) {
+		t.Errorf("moments at the end: %+v", m)
+	}
 }
 
 // confirm publishes, for every node with a live lease, that its proxy has applied a version.
@@ -400,6 +423,40 @@ func testCrash(t *testing.T, h *harness) {
 	if !h.events.has("BackOff: Back-off restarting failed container web in pod") {
 		t.Errorf("events: %q", h.events.list)
 	}
+}
+
+// A container that cannot be started has had its attempt all the same.
+func testUnstartable(t *testing.T, h *harness) {
+	h.node.AddImage("web", hollow.Program{StartError: errors.New("exec: \"/nope\": no such file or directory")})
+	h.start()
+	pod := h.pod("p", nil)
+	h.until("back-off", func() bool { pod = h.get(pod); return waiting(pod) == "CrashLoopBackOff" })
+	status := pod.Status.ContainerStatuses[0]
+	last := status.LastTerminationState.Terminated
+	if status.RestartCount != 1 || last == nil || last.Reason != "StartError" || last.ExitCode != 128 || last.Message != `exec: "/nope": no such file or directory` {
+		t.Errorf("status in back-off: %+v", pod.Status)
+	}
+	if attempts := momentsOf(t, pod).Attempts; attempts != 2 {
+		t.Errorf("%d attempts, want 2: %q", attempts, h.node.Calls())
+	}
+	for _, event := range []string{`Failed: Error: exec: "/nope": no such file or directory`, "BackOff: Back-off restarting failed container web in pod"} {
+		if !h.events.has(event) {
+			t.Errorf("no event %q in %q", event, h.events.list)
+		}
+	}
+	if err := h.client.Delete(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	h.until("pod is gone", func() bool { return h.get(pod) == nil })
+}
+
+func momentsOf(t *testing.T, pod *corev1.Pod) v1alpha1.PodMoments {
+	t.Helper()
+	var m v1alpha1.PodMoments
+	if err := json.Unmarshal([]byte(pod.Annotations[v1alpha1.AnnotationMoments]), &m); err != nil {
+		t.Fatalf("moments %q: %v", pod.Annotations[v1alpha1.AnnotationMoments], err)
+	}
+	return m
 }
 
 func testPull(t *testing.T, h *harness) {

@@ -12,7 +12,8 @@
 // and the pod's status in the API say all that a restarted agent needs: container
 // IDs follow from pod, name and attempt, so no attempt starts twice; the back-off
 // of a restart follows from the times of the last two records; a readiness that
-// the status tells is believed until a probe says otherwise.
+// the status tells is believed until a probe says otherwise. When things happened
+// (v1alpha1.PodMoments) is in an annotation, written along with the status.
 //
 // # A pod
 //

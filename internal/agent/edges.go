@@ -70,6 +70,10 @@ type Container struct {
 	FinishedAt time.Time // zero while running
 	ExitCode   int
 	OOMKilled  bool
+
+	// StartError is why the attempt came to nothing. Only the agent knows of
+	// such attempts: a Runtime keeps no record of what it could not start.
+	StartError string
 }
 
 // ContainerSpec is everything that a Runtime needs to run one attempt of one

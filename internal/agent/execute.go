@@ -12,10 +12,10 @@ import (
 
 	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/agent/probe"
 	"windlass.dev/windlass/internal/agent/volume"
 )
@@ -195,7 +195,11 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 			warn(act.Container, "Failed", "Error: "+failure.Reason)
 			return
 		}
-		warn(act.Container, failure.Reason, failure.Message)
+		reason := failure.Reason
+		if reason == ReasonInvalidImageName || reason == ReasonImageInspect {
+			reason = "InspectFailed"
+		}
+		warn(act.Container, reason, failure.Message)
 		warn(act.Container, "Failed", "Error: "+failure.Reason)
 	case ActStart:
 		warn(act.Container, "Failed", "Error: "+failure.Message)
@@ -402,8 +406,8 @@ func (a *Agent) cleanUp(pod *corev1.Pod) error {
 }
 
 // deletePod writes a pod's last status and has the API forget it.
-func (a *Agent) deletePod(ctx context.Context, pod *corev1.Pod, last *corev1.PodStatus) error {
-	if !equality.Semantic.DeepEqual(&pod.Status, last) {
+func (a *Agent) deletePod(ctx context.Context, pod *corev1.Pod, last *report) error {
+	if last.news(reported(pod)) || last.annotation() != pod.Annotations[v1alpha1.AnnotationMoments] {
 		if _, err := a.patchStatus(ctx, pod, last); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return fmt.Errorf("write the last status: %w", err)
 		}

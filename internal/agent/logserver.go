@@ -110,6 +110,9 @@ func (a *Agent) findLog(ctx context.Context, namespace, name, container string, 
 	if wanted == nil {
 		return a.finishedLog(present, container)
 	}
+	if wanted.StartError != "" {
+		return "", nil, refuse(http.StatusBadRequest, "container %q in pod %q could not be started: %s", container, name, wanted.StartError)
+	}
 	return wanted.LogPath, w.ended(wanted.ID), nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Observed is what is on this node for one pod, beside the pod as the API has it.
@@ -75,6 +77,7 @@ type Memory struct {
 	Listening map[string]bool   // container IDs whose declared ports have all listened
 	Told      map[string]string // container name to the back-off that an Event has told
 	Drain     Drain
+	Moments   v1alpha1.PodMoments
 }
 
 // Recall makes the first Observed of a pod from what an agent that has just
@@ -121,6 +124,35 @@ func (seen *Observed) Record(c Container) {
 		seen.Containers[i] = c
 	}
 }
+
+// Fail takes in that an act has failed and returns what is remembered of that. A
+// container that the runtime could not start has had its attempt, as it has in
+// Kubernetes: it ended with exit code 128, and waits as one that crashed does.
+func (seen *Observed) Fail(act Act, reason, message string, at time.Time) Failure {
+	key := act.Key()
+	failure := Failure{Reason: reason, Message: message, Count: seen.Failures[key].Count + 1, At: at}
+	seen.Failures[key] = failure
+	if act.Kind != ActStart || reason != ReasonRunError {
+		return failure
+	}
+	seen.Containers = slices.DeleteFunc(seen.Containers, func(c Container) bool {
+		return c.Name == act.Container && c.StartError != "" && c.Attempt < act.Attempt-1
+	})
+	imageID := ""
+	if image := seen.Images[act.Container].Image; image != nil {
+		imageID = image.ID
+	}
+	seen.Record(Container{
+		ID: act.ID, ImageID: imageID, Name: act.Container, Attempt: act.Attempt, StartError: message,
+		Phase: ContainerExited, ExitCode: exitStartError, StartedAt: at, FinishedAt: at,
+	})
+	seen.Removed[act.ID] = true
+	return failure
+}
+
+// exitStartError is the exit code that Kubernetes gives a container which could
+// not be started.
+const exitStartError = 128
 
 // ContainerID is the ID of one attempt at a container of a pod. It follows from
 // what it names, so that an attempt cannot be started twice under two IDs.

@@ -10,12 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
-// patchStatus changes a pod's status in the API from what pod has to want and
-// returns the pod as it is then. Conditions that others write are not touched,
+// patchStatus changes a pod's status and moments in the API from what pod has to
+// want and returns the pod as it is then. Conditions that others write are not touched,
 // and a pod of the same name with another UID is refused as a conflict.
-func (a *Agent) patchStatus(ctx context.Context, pod *corev1.Pod, want *corev1.PodStatus) (*corev1.Pod, error) {
+func (a *Agent) patchStatus(ctx context.Context, pod *corev1.Pod, want *report) (*corev1.Pod, error) {
 	patch, err := statusPatch(pod, want)
 	if err != nil {
 		return nil, fmt.Errorf("make the patch of a pod's status: %w", err)
@@ -27,12 +29,20 @@ func (a *Agent) patchStatus(ctx context.Context, pod *corev1.Pod, want *corev1.P
 	return written, nil
 }
 
-func statusPatch(pod *corev1.Pod, want *corev1.PodStatus) ([]byte, error) {
-	from, err := json.Marshal(corev1.Pod{Status: pod.Status})
+func statusPatch(pod *corev1.Pod, want *report) ([]byte, error) {
+	before, after := corev1.Pod{Status: pod.Status}, corev1.Pod{Status: want.status}
+	after.UID = pod.UID
+	if moments, ok := pod.Annotations[v1alpha1.AnnotationMoments]; ok {
+		before.Annotations = map[string]string{v1alpha1.AnnotationMoments: moments}
+	}
+	if moments := want.annotation(); moments != "" {
+		after.Annotations = map[string]string{v1alpha1.AnnotationMoments: moments}
+	}
+	from, err := json.Marshal(before)
 	if err != nil {
 		return nil, err
 	}
-	to, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: *want})
+	to, err := json.Marshal(after)
 	if err != nil {
 		return nil, err
 	}

@@ -8,8 +8,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // schedule plays a node on which acts take their time, fail, and are cut off by
@@ -25,6 +28,7 @@ type schedule struct {
 	containers map[string]Container
 	network    bool
 	gone, done bool
+	ran        bool // a container was started, and no agent has ended since
 }
 
 // TestStepKeepsItsPromises: in every schedule no container runs twice, none is
@@ -60,9 +64,8 @@ func newSchedule(t *rapid.T) *schedule {
 func (s *schedule) decide() {
 	d := Step(s.now, s.pod, s.seen)
 	s.seen.Memory = d.Memory
-	if !s.gone {
-		s.pod = s.pod.DeepCopy()
-		s.pod.Status = d.Status
+	if told := (&report{d.Status, d.Memory.Moments}); !s.gone && told.news(reported(s.pod)) {
+		s.write(told)
 	}
 	s.done = d.Done
 	for _, act := range d.Acts {
@@ -72,6 +75,24 @@ func (s *schedule) decide() {
 		s.seen.InFlight[act.Key()] = true
 		s.pending = append(s.pending, act)
 		s.check(act)
+	}
+}
+
+// write tells the API. What it knows of moments does not change any more.
+func (s *schedule) write(told *report) {
+	known := momentsOf(s.pod)
+	s.pod = s.pod.DeepCopy()
+	s.pod.Status = told.status
+	s.pod.Annotations = map[string]string{v1alpha1.AnnotationMoments: told.annotation()}
+	now := momentsOf(s.pod)
+	known.Attempts, now.Attempts = 0, 0
+	if !equality.Semantic.DeepEqual(earliest(known, now), now) {
+		s.Fatalf("moments were %+v, are %+v", known, now)
+	}
+	for _, pair := range [][2]*metav1.MicroTime{{now.ImageReady, now.Started}, {now.Started, now.Ready}, {now.EndpointRemoved, now.Drained}, {now.Drained, now.Stopped}} {
+		if pair[0] != nil && pair[1] != nil && pair[1].Before(pair[0]) {
+			s.Fatalf("%s is after %s in %+v", pair[0], pair[1], now)
+		}
 	}
 }
 
@@ -95,6 +116,9 @@ func (s *schedule) check(act Act) {
 		})
 		if len(s.containers) > 0 || s.network || making {
 			s.Fatalf("deleted from the API with %v, network %v, %v in flight", s.containers, s.network, s.pending)
+		}
+		if s.ran && s.seen.Memory.Moments.Stopped == nil {
+			s.Fatalf("deleted from the API, which was not told when its containers ended")
 		}
 	case ActTeardownNetwork:
 		for _, c := range s.containers {
@@ -163,7 +187,7 @@ func (s *schedule) restart() {
 	if s.network {
 		network = s.podNetwork()
 	}
-	s.seen = Recall(s.pod, found, network)
+	s.seen, s.ran = Recall(s.pod, found, network), false
 	s.seen.Gone = s.gone
 }
 
@@ -178,7 +202,7 @@ func (s *schedule) end(i int, ok bool) {
 	s.pending = slices.Delete(s.pending, i, i+1)
 	delete(s.seen.InFlight, key)
 	if !ok {
-		s.seen.Failures[key] = Failure{Reason: ReasonRunError, Count: s.seen.Failures[key].Count + 1, At: s.now}
+		s.seen.Fail(act, ReasonRunError, "it failed", s.now)
 		return
 	}
 	delete(s.seen.Failures, key)
@@ -196,7 +220,7 @@ func (s *schedule) succeed(act Act) {
 		s.seen.Images[act.Container] = FoundImage{act.Attempt, &Image{ID: "i"}}
 	case ActStart:
 		c := Container{ID: act.ID, PodUID: "uid", Name: act.Container, Attempt: act.Attempt, Phase: ContainerRunning, StartedAt: s.now}
-		s.containers[c.ID] = c
+		s.containers[c.ID], s.ran = c, true
 		s.seen.Record(c)
 	case ActLook:
 		s.seen.Looks = append(slices.Clone(s.seen.Looks[max(0, len(s.seen.Looks)-1):]), Look{At: s.now})

@@ -16,6 +16,8 @@ import (
 	"k8s.io/utils/ptr"
 
 	"windlass.dev/windlass/internal/agent/environment"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 func TestArgs(t *testing.T) {
@@ -245,20 +247,22 @@ func FuzzParseLogQuery(f *testing.F) {
 	})
 }
 
-// The patch of a status keeps the conditions of others and names the pod's UID.
+// The patch of a status keeps the conditions and annotations of others and names
+// the pod's UID.
 func TestStatusPatch(t *testing.T) {
 	at := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u"}, Status: corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u", Annotations: map[string]string{"a": "b"}}, Status: corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: at},
 	}}}
 	want := pod.Status.DeepCopy()
 	want.Phase = corev1.PodRunning
 	want.Conditions = append(want.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: at})
-	patch, err := statusPatch(pod, want)
+	moment := metav1.NewMicroTime(at.Add(1500 * time.Microsecond))
+	patch, err := statusPatch(pod, &report{*want, v1alpha1.PodMoments{Ready: &moment}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const text = `{"metadata":{"uid":"u"},"status":{"$setElementOrder/conditions":[{"type":"PodScheduled"},{"type":"Ready"}],` +
+	const text = `{"metadata":{"annotations":{"windlass.dev/moments":"{\"ready\":\"2026-01-01T00:00:00.001500Z\"}"},"uid":"u"},"status":{"$setElementOrder/conditions":[{"type":"PodScheduled"},{"type":"Ready"}],` +
 		`"conditions":[{"lastProbeTime":null,"lastTransitionTime":"2026-01-01T00:00:00Z","status":"True","type":"Ready"}],"phase":"Running"}}`
 	if string(patch) != text {
 		t.Errorf("%s\nwant\n%s", patch, text)

@@ -144,6 +144,8 @@ func terminated(c *Container, reason, message string) *corev1.ContainerStateTerm
 		ended.ContainerID = runtimeScheme + c.ID
 	}
 	switch {
+	case c.StartError != "":
+		ended.Reason, ended.Message = ReasonStartError, c.StartError
 	case reason != "":
 	case c.OOMKilled:
 		ended.Reason = ReasonOOMKilled
@@ -173,7 +175,10 @@ func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
 	if failure, ok := l.failure(ActStart, u.spec.Name); ok {
 		return &corev1.ContainerStateWaiting{Reason: failure.Reason, Message: failure.Message}
 	}
-	if u.exited() {
+	switch {
+	case u.exited() && u.current.StartError != "":
+		return &corev1.ContainerStateWaiting{Reason: ReasonRunError, Message: u.current.StartError}
+	case u.exited():
 		return nil
 	}
 	reason := ReasonContainerCreating

@@ -77,6 +77,7 @@ func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 
 func (l *life) decide() Decision {
 	l.d.Status = l.status()
+	l.d.Memory.Moments = l.moments()
 	slices.SortStableFunc(l.d.Acts, func(a, b Act) int { return cmp.Compare(a.Key(), b.Key()) })
 	return l.d
 }
@@ -226,9 +227,6 @@ func (l *life) start(u *unit) {
 		}
 	}
 	attempt := u.nextAttempt()
-	if l.startFailedForGood(u) {
-		return
-	}
 	if !l.hasImage(u) {
 		l.do(Act{Kind: ActEnsureImage, Container: u.spec.Name, Attempt: attempt, Why: "image " + u.spec.Image})
 		l.why("waiting for image %s", u.spec.Image)
@@ -243,11 +241,12 @@ func (l *life) start(u *unit) {
 	}
 }
 
-func (l *life) startFailedForGood(u *unit) bool { return u.reason == ReasonStartError && !u.restarts() }
-
 func (l *life) startReason(u *unit) string {
-	if u.current == nil {
+	switch {
+	case u.current == nil:
 		return "first start"
+	case u.current.StartError != "":
+		return "it could not be started"
 	}
 	return fmt.Sprintf("it ended with exit code %d", u.current.ExitCode)
 }
@@ -329,7 +328,7 @@ func (l *life) running() []*unit {
 // starting: an act is in flight that makes something which is not on record yet.
 func (l *life) starting() bool {
 	for key := range l.seen.InFlight {
-		switch kind, _, _ := strings.Cut(key, "/"); ActKind(kind) {
+		switch kindOf(key) {
 		case ActStart, ActSetupNetwork, ActPrepareVolumes:
 			return true
 		}

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // TestStep runs the scenario scripts, which are the specification of Step. The
@@ -32,9 +36,10 @@ func TestStep(t *testing.T) {
 
 // stepWorld is one pod, its node and its clock.
 type stepWorld struct {
-	now  time.Time
-	pod  *corev1.Pod
-	seen Observed
+	now      time.Time
+	pod      *corev1.Pod
+	template map[string]string // the annotations that the pod was made with
+	seen     Observed
 }
 
 var stepEpoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -83,10 +88,14 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 	case "exited":
 		return "", w.exit(name, arg("code", "0"), flag("oom"))
 	case "fail":
-		act := Act{Kind: ActKind(name), Container: arg("container", "")}
-		f := w.seen.Failures[act.Key()]
-		w.finish(act)
-		w.seen.Failures[act.Key()] = Failure{Reason: arg("reason", ReasonRunError), Message: arg("message", "it failed"), Count: f.Count + 1, At: w.now}
+		attempt, err := strconv.Atoi(arg("attempt", "0"))
+		act := Act{Kind: ActKind(name), Container: arg("container", ""), Attempt: attempt}
+		if act.Kind == ActStart {
+			act.ID = ContainerID("uid", act.Container, attempt)
+		}
+		delete(w.seen.InFlight, act.Key())
+		w.seen.Fail(act, arg("reason", ReasonRunError), arg("message", "it failed"), w.now)
+		return "", err
 	case "look":
 		w.finish(Act{Kind: ActLook})
 		look := Look{At: w.now, Sockets: parseSockets(arg)}
@@ -120,7 +129,8 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 	case "gone":
 		w.seen.Gone = true
 	case "restart":
-		w.seen = Recall(w.pod, w.seen.Containers, w.seen.Network)
+		onRecord := slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.StartError != "" })
+		w.seen = Recall(w.pod, onRecord, w.seen.Network)
 		w.seen.Node = stepNode
 	default:
 		return "", fmt.Errorf("no such command: %s", d.Cmd)
@@ -136,6 +146,7 @@ func (w *stepWorld) newPod(spec string) error {
 	if err := yaml.UnmarshalStrict([]byte(spec), w.pod); err != nil {
 		return err
 	}
+	w.template = w.pod.Annotations
 	if w.pod.Spec.RestartPolicy == "" {
 		w.pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	}
@@ -144,9 +155,10 @@ func (w *stepWorld) newPod(spec string) error {
 	return nil
 }
 
-// step decides, notes the acts as in flight and the status as written.
+// step decides, notes the acts as in flight and, if there is news, the status and
+// the moments as written.
 func (w *stepWorld) step() string {
-	before := w.pod.Status.DeepCopy()
+	before, old := w.pod.Status.DeepCopy(), earliest(momentsOf(w.pod), w.seen.Memory.Moments)
 	d := Step(w.now, w.pod, w.seen)
 	w.seen.Memory = d.Memory
 	var b strings.Builder
@@ -167,9 +179,39 @@ func (w *stepWorld) step() string {
 		fmt.Fprintln(&b, "done")
 	}
 	fmt.Fprint(&b, describeStatus(before, &d.Status))
-	w.pod.Status = d.Status
+	fmt.Fprint(&b, describeMoments(&old, &d.Memory.Moments))
+	if told := (&report{d.Status, d.Memory.Moments}); told.news(reported(w.pod)) {
+		w.pod = w.pod.DeepCopy()
+		w.pod.Status = d.Status
+		w.pod.Annotations = maps.Clone(w.template)
+		metav1.SetMetaDataAnnotation(&w.pod.ObjectMeta, v1alpha1.AnnotationMoments, told.annotation())
+	}
 	if b.Len() == 0 {
 		return "nothing\n"
+	}
+	return b.String()
+}
+
+// describeMoments prints what has changed in a pod's moments, as times since the
+// script began.
+func describeMoments(before, now *v1alpha1.PodMoments) string {
+	var b strings.Builder
+	for _, m := range []struct {
+		name        string
+		before, now *metav1.MicroTime
+	}{
+		{"imageReady", before.ImageReady, now.ImageReady}, {"started", before.Started, now.Started}, {"ready", before.Ready, now.Ready},
+		{"endpointRemoved", before.EndpointRemoved, now.EndpointRemoved}, {"drained", before.Drained, now.Drained}, {"stopped", before.Stopped, now.Stopped},
+	} {
+		if m.now != nil && !m.now.Equal(m.before) {
+			fmt.Fprintf(&b, "moment %s +%s\n", m.name, m.now.Sub(stepEpoch))
+		}
+	}
+	if now.Note != before.Note {
+		fmt.Fprintln(&b, "moment note:", now.Note)
+	}
+	if now.Attempts != before.Attempts {
+		fmt.Fprintln(&b, "moment attempts:", now.Attempts)
 	}
 	return b.String()
 }

@@ -286,12 +286,7 @@ func (l *life) lingering() bool {
 	if l.seen.Network == nil || l.seen.NetworkStale {
 		return false
 	}
-	var ended time.Time
-	for _, c := range l.seen.Containers {
-		if c.FinishedAt.After(ended) {
-			ended = c.FinishedAt
-		}
-	}
+	ended := lastEnd(l.seen.Containers)
 	until := ended.Add(lingerLimit)
 	if ended.IsZero() || !l.now.Before(until) {
 		return false

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -70,15 +71,15 @@ func (l *life) recall(u *unit, statuses []corev1.ContainerStatus) *unit {
 			u.recallStatus(&statuses[i])
 		}
 	}
-	failure, failed := l.failure(ActStart, u.spec.Name)
-	if u.current == nil && failed && failure.Reason == ReasonRunError && u.restart == corev1.RestartPolicyNever {
-		u.current = &Container{Name: u.spec.Name, Phase: ContainerExited, ExitCode: 128, FinishedAt: failure.At, Image: u.spec.Image}
-		u.reason, u.message = ReasonStartError, failure.Message
-	}
 	return u
 }
 
 func (u *unit) recallStatus(status *corev1.ContainerStatus) {
+	last := cmp.Or(status.State.Terminated, status.LastTerminationState.Terminated)
+	if u.current != nil && int(status.RestartCount) > u.current.Attempt && last != nil && last.Reason == ReasonStartError {
+		u.previous, u.current = u.current, fromTerminated(int(status.RestartCount), status, last)
+		return
+	}
 	if u.previous == nil && status.LastTerminationState.Terminated != nil && u.current != nil && u.current.Attempt > 0 {
 		u.previous = fromTerminated(u.current.Attempt-1, status, status.LastTerminationState.Terminated)
 	}
@@ -109,8 +110,12 @@ func (u *unit) recallStatus(status *corev1.ContainerStatus) {
 
 func fromTerminated(attempt int, status *corev1.ContainerStatus, ended *corev1.ContainerStateTerminated) *Container {
 	id, _ := containerID(ended.ContainerID)
+	startError := ""
+	if ended.Reason == ReasonStartError {
+		startError = cmp.Or(ended.Message, "it could not be started")
+	}
 	return &Container{
-		ID: id, Name: status.Name, Attempt: attempt, ImageID: status.ImageID, Image: status.Image,
+		StartError: startError, ID: id, Name: status.Name, Attempt: attempt, ImageID: status.ImageID, Image: status.Image,
 		Phase: ContainerExited, ExitCode: int(ended.ExitCode), OOMKilled: ended.Reason == ReasonOOMKilled,
 		StartedAt: ended.StartedAt.Time, FinishedAt: ended.FinishedAt.Time,
 	}

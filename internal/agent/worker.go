@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/reference"
 )
@@ -31,12 +30,12 @@ type worker struct {
 	followers map[string][]chan struct{}    // closed when the container of that ID has ended
 	acts      sync.WaitGroup
 
-	want       *corev1.PodStatus // as last decided
-	dirtySince time.Time         // when the status began to differ from the API's
+	want       *report   // as last decided
+	dirtySince time.Time // when the status began to differ from the API's
 	writing    bool
-	written    *corev1.PodStatus // what was last written
-	writtenAt  string            // the resourceVersion that the write made
-	writeAgain time.Time         // after a failed write
+	written    *report   // what was last written
+	writtenAt  string    // the resourceVersion that the write made
+	writeAgain time.Time // after a failed write
 	writeFails int
 	lastWhy    string
 
@@ -99,7 +98,7 @@ func (w *worker) run(ctx context.Context) {
 		w.readRoutes(ctx)
 		now := time.Now()
 		decision := Step(now, w.pod, w.seen)
-		w.seen.Memory, w.want = decision.Memory, &decision.Status
+		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
 		w.explain(decision)
 		if decision.Done {
 			return
@@ -110,7 +109,7 @@ func (w *worker) run(ctx context.Context) {
 		for _, act := range decision.Acts {
 			w.begin(ctx, act)
 		}
-		wakeAt := earlier(decision.WakeAt, w.writeStatus(ctx, now, &decision.Status))
+		wakeAt := earlier(decision.WakeAt, w.writeStatus(ctx, now, w.want))
 		timer.Reset(sleepUntil(now, wakeAt))
 		select {
 		case <-ctx.Done():
@@ -254,13 +253,11 @@ func (w *worker) begin(ctx context.Context, act Act) {
 
 // settle remembers whether an act has failed.
 func (w *worker) settle(act Act, err error) {
-	key := act.Key()
 	if err == nil {
-		delete(w.seen.Failures, key)
+		delete(w.seen.Failures, act.Key())
 		return
 	}
-	failure := Failure{Reason: reasonOf(act.Kind, err), Message: err.Error(), Count: w.seen.Failures[key].Count + 1, At: time.Now()}
-	w.seen.Failures[key] = failure
+	failure := w.seen.Fail(act, reasonOf(act.Kind, err), err.Error(), time.Now())
 	w.agent.cfg.Log.Warn("Act failed", "pod", w.pod.Namespace+"/"+w.pod.Name, "act", act.String(), "err", err, "failures", failure.Count)
 	w.tellFailure(act, failure)
 }
@@ -276,7 +273,7 @@ func (w *worker) cancelFetches() {
 
 // writeStatus begins to write the status if that is due, and returns when to
 // look again otherwise; zero when the API has it.
-func (w *worker) writeStatus(ctx context.Context, now time.Time, want *corev1.PodStatus) time.Time {
+func (w *worker) writeStatus(ctx context.Context, now time.Time, want *report) time.Time {
 	if w.seen.Gone || w.pod.UID == "" || w.pod.Name == "" || w.upToDate(want) {
 		w.dirtySince = time.Time{}
 		return time.Time{}
@@ -288,7 +285,7 @@ func (w *worker) writeStatus(ctx context.Context, now time.Time, want *corev1.Po
 		return time.Time{}
 	}
 	due := w.dirtySince.Add(statusPatience)
-	if urgent(&w.pod.Status, want) {
+	if urgent(&w.pod.Status, &want.status) {
 		due = now
 	}
 	if due.Before(w.writeAgain) {
@@ -307,12 +304,11 @@ func (w *worker) writeStatus(ctx context.Context, now time.Time, want *corev1.Po
 }
 
 // upToDate: the API has the status, or has taken what it would of it.
-func (w *worker) upToDate(want *corev1.PodStatus) bool {
-	return equality.Semantic.DeepEqual(&w.pod.Status, want) ||
-		w.written != nil && w.pod.ResourceVersion == w.writtenAt && equality.Semantic.DeepEqual(w.written, want)
+func (w *worker) upToDate(want *report) bool {
+	return !want.news(reported(w.pod)) || w.written != nil && w.pod.ResourceVersion == w.writtenAt && !want.news(w.written)
 }
 
-func (w *worker) wrote(want *corev1.PodStatus, written *corev1.Pod, err error) {
+func (w *worker) wrote(want *report, written *corev1.Pod, err error) {
 	w.writing, w.dirtySince = false, time.Time{}
 	if err != nil {
 		w.writeFails++
