@@ -6,8 +6,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-
-	appsv1 "k8s.io/api/apps/v1"
 )
 
 // resize makes the sets follow a change of the Deployment's size that happened
@@ -22,6 +20,9 @@ func (d *draft) resize() {
 	}
 	why := fmt.Sprintf("the Deployment was resized to %d", d.budget.Replicas)
 	if only := d.onlyOrLatest(active); only != nil {
+		if d.recreates() && only == d.new && only.spec == 0 && d.waitsForOld() {
+			return
+		}
 		if only.surplus() == 0 || only.spec >= d.budget.Replicas {
 			d.scale(only, d.budget.Replicas, why)
 		}
@@ -38,7 +39,7 @@ func (d *draft) resize() {
 	if !resized {
 		return
 	}
-	if d.deployment.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+	if !d.recreates() {
 		d.share(active, why)
 		return
 	}

@@ -8,11 +8,15 @@ import (
 
 // roll moves the fleet towards the new set as far as the strategy allows now.
 func (d *draft) roll() {
-	if d.deployment.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+	if d.recreates() {
 		d.recreate()
 		return
 	}
 	d.rollingUpdate()
+}
+
+func (d *draft) recreates() bool {
+	return d.deployment.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType
 }
 
 // rollingUpdate adds new pods while there is room for them, takes old ones away
@@ -27,21 +31,30 @@ func (d *draft) rollingUpdate() {
 
 // recreate stops all old pods, waits until they are gone, and starts new ones.
 func (d *draft) recreate() {
-	var left int32
 	for _, s := range d.old() {
 		if s.spec > 0 && !s.going() {
 			d.scale(s, 0, "Recreate stops all old pods first")
 		}
-		left += s.pods.Active + s.pods.Terminating
 	}
-	if left > 0 {
-		d.waiting = fmt.Sprintf("%s to be gone", pods(left, "old pod"))
+	if d.waitsForOld() {
 		return
 	}
 	if d.new == nil {
 		d.create()
 	}
 	d.fillNew()
+}
+
+// waitsForOld says whether old pods are left, which Recreate waits for.
+func (d *draft) waitsForOld() bool {
+	var left int32
+	for _, s := range d.old() {
+		left += s.pods.Active + s.pods.Terminating
+	}
+	if left > 0 {
+		d.waiting = fmt.Sprintf("%s to be gone", pods(left, "old pod"))
+	}
+	return left > 0
 }
 
 // fillNew gives the new set as many pods as there is room for, and says whether
