@@ -1,8 +1,11 @@
 package deployment
 
 import (
+	"slices"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -46,4 +49,22 @@ func newest[T client.Object](m *memory, cached T) T {
 	}
 	delete(m.objects, cached.GetUID())
 	return cached
+}
+
+// unlisted returns the sets of a Deployment that this process has written and
+// that are not in a list from the cache: the cache is late, or they are gone.
+func (m *memory) unlisted(deployment types.UID, listed []*appsv1.ReplicaSet) []*appsv1.ReplicaSet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*appsv1.ReplicaSet
+	for uid, object := range m.objects {
+		rs, is := object.(*appsv1.ReplicaSet)
+		if owner := metav1.GetControllerOf(object); !is || owner == nil || owner.UID != deployment {
+			continue
+		}
+		if !slices.ContainsFunc(listed, func(rs *appsv1.ReplicaSet) bool { return rs.UID == uid }) {
+			out = append(out, rs)
+		}
+	}
+	return out
 }

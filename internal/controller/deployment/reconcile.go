@@ -80,6 +80,9 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 			s.ReplicaSets = append(s.ReplicaSets, newest(r.written, &sets.Items[i]))
 		}
 	}
+	if err := r.addUnlisted(ctx, &s); err != nil {
+		return s, err
+	}
 	for _, rs := range s.ReplicaSets {
 		var pods corev1.PodList
 		if err := r.list(ctx, &pods, key.Namespace, string(rs.UID)); err != nil {
@@ -90,6 +93,24 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 		}
 	}
 	return s, nil
+}
+
+// addUnlisted adds the sets that this process has made and the cache does not
+// show yet: left out, their pods would be asked for a second time.
+func (r *reconciler) addUnlisted(ctx context.Context, s *rollout.Snapshot) error {
+	for _, made := range r.written.unlisted(s.Deployment.UID, s.ReplicaSets) {
+		var rs appsv1.ReplicaSet
+		err := r.live.Get(ctx, client.ObjectKeyFromObject(made), &rs)
+		switch {
+		case apierrors.IsNotFound(err) || err == nil && rs.UID != made.UID:
+			r.written.forget(made)
+		case err != nil:
+			return fmt.Errorf("read replica set %s: %w", made.Name, err)
+		default:
+			s.ReplicaSets = append(s.ReplicaSets, &rs)
+		}
+	}
+	return nil
 }
 
 // list reads objects of a controller from the cache, without copying them: they
