@@ -196,7 +196,9 @@ func userOf(pod *corev1.Pod, c *corev1.Container, image *Image) (user string, gr
 		user = strconv.FormatInt(*runAsUser, 10)
 	}
 	if nonRoot {
-		err = checkNonRoot(user, runAsUser != nil)
+		if err = checkNonRoot(user, runAsUser != nil); err != nil {
+			err = fmt.Errorf("%w (pod: %q, container: %s)", err, podTitle(pod), c.Name)
+		}
 	}
 	return user, group, err
 }

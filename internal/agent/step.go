@@ -336,6 +336,9 @@ func (l *life) starting() bool {
 	return false
 }
 
-func (l *life) podTitle() string {
-	return fmt.Sprintf("%s_%s(%s)", l.pod.Name, l.pod.Namespace, l.pod.UID)
+func (l *life) podTitle() string { return podTitle(l.pod) }
+
+// podTitle is how Kubernetes names a pod in its messages.
+func podTitle(pod *corev1.Pod) string {
+	return fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
 }
