@@ -24,8 +24,8 @@ type Forecast struct {
 	Stuck    string
 	Homeless []*corev1.Pod
 
-	// Waits is how often, one time after the other, new pods must become
-	// available before the rollout goes on or is complete; StopWaits is how often
+	// Waits is how often, one time after the other, pods must become available
+	// before the rollout goes on or is complete; StopWaits is how often
 	// pods must have stopped before new ones can start.
 	Waits     int
 	StopWaits int
@@ -42,8 +42,9 @@ type Wave struct {
 
 	Asked     int32 // pods asked for, of all sets
 	Stopping  int32 // pods that are told to stop
-	Starting  int32 // new pods that become available before the next wave
-	Homeless  int32 // pods that found no node at first
+	Starting  int32 // pods that become available before the next wave
+	Late      int32 // pods that found a node only once others had stopped
+	Homeless  int32 // pods that found none
 	Available int32 // pods that are available when it is over
 }
 
@@ -85,12 +86,12 @@ func ForecastOf(s Snapshot, room Room) Forecast {
 		plan := Decide(f.Snapshot)
 		wave := f.carryOut(plan.Steps)
 		f.letGo()
-		wave.Homeless = f.place()
+		early := f.place()
 		f.measure(&wave)
 		wave.Stopping = f.stop()
-		if wave.Homeless > 0 && wave.Stopping > 0 && f.place() < wave.Homeless {
-			stops = true
-		}
+		wave.Homeless = f.place()
+		wave.Late = early - wave.Homeless
+		stops = stops || wave.Late > 0
 		wave.Starting = f.start()
 		switch {
 		case wave.Starting > 0:
@@ -124,11 +125,12 @@ type future struct {
 	room     Room
 	made     int
 	homes    map[types.UID]bool // pods that have a node
+	fresh    map[types.UID]bool // pods that the forecast has made
 	other    string             // a step that makes it another rollout
 }
 
 func newFuture(s Snapshot, room Room) *future {
-	f := &future{Snapshot: s, room: room, homes: map[types.UID]bool{}}
+	f := &future{Snapshot: s, room: room, homes: map[types.UID]bool{}, fresh: map[types.UID]bool{}}
 	f.Deployment = s.Deployment.DeepCopy()
 	f.ReplicaSets = slices.Clone(s.ReplicaSets)
 	f.Pods = make(map[types.UID][]*corev1.Pod, len(s.Pods))
@@ -169,7 +171,9 @@ func (f *future) carryOut(steps []Step) Wave {
 			rs.UID = types.UID(fmt.Sprintf("forecast-set-%d", f.made))
 			rs.CreationTimestamp.Time = f.Now
 			f.ReplicaSets = append(f.ReplicaSets, rs)
-			wave.move(Move{Set: rs.Name, New: true, To: replicasOf(rs), Why: step.Why})
+			if replicasOf(rs) > 0 {
+				wave.move(Move{Set: rs.Name, New: true, To: replicasOf(rs), Why: step.Why})
+			}
 		case Scale:
 			rs := f.edit(step.Name, func(rs *appsv1.ReplicaSet) {
 				rs.Spec.Replicas = &step.To
@@ -253,6 +257,7 @@ func (f *future) letGo() {
 			pod.Name, pod.Namespace, pod.UID, pod.Labels = id, rs.Namespace, types.UID(id), rs.Spec.Template.Labels
 			pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))}
 			pod.CreationTimestamp.Time = f.Now
+			f.fresh[pod.UID] = true
 			f.Pods[rs.UID] = append(f.Pods[rs.UID], pod)
 		}
 		if len(active) > want {
@@ -328,19 +333,17 @@ func (f *future) stop() (n int32) {
 	return n
 }
 
-// start makes the new pods that have a node available, and returns how many were
-// not. Old pods stay as they are.
+// start makes the pods that have a node available, and returns how many were not.
+// Pods of old sets that are there already stay as they are.
 func (f *future) start() (n int32) {
 	wait := time.Duration(f.Deployment.Spec.MinReadySeconds) * time.Second
 	wanted := &f.Deployment.Spec.Template
 	for _, rs := range f.ReplicaSets {
-		if !SameTemplate(&rs.Spec.Template, wanted) {
-			continue
-		}
+		isNew := SameTemplate(&rs.Spec.Template, wanted)
 		for i, pod := range f.Pods[rs.UID] {
 			state := StateOf(pod)
 			at, ready := state.AvailableAt(f.Deployment.Spec.MinReadySeconds)
-			if !state.Active || !f.homes[pod.UID] || ready && !at.After(f.Now) {
+			if !isNew && !f.fresh[pod.UID] || !state.Active || !f.homes[pod.UID] || ready && !at.After(f.Now) {
 				continue
 			}
 			if !ready {

@@ -96,6 +96,9 @@ func (f Forecast) text() string {
 			moves = append(moves, fmt.Sprintf("%s %d to %d", age, m.From, m.To))
 		}
 		fmt.Fprintf(&b, "%d. %s: %d asked for, %d available", i+1, strings.Join(moves, ", "), wave.Asked, wave.Available)
+		if wave.Late > 0 {
+			fmt.Fprintf(&b, ", %d of them late", wave.Late)
+		}
 		if wave.Homeless > 0 {
 			fmt.Fprintf(&b, ", %d without a node", wave.Homeless)
 		}
