@@ -125,7 +125,7 @@ func (c *portCompiler) enter(e Element) {
 // balancer addresses (outside).
 func (c *portCompiler) targets() (inside, outside string) {
 	all := c.name("service")
-	c.addChain(Chain{Name: all, Rules: c.choose(c.endpoints.all, chainRefuse)})
+	c.addChain(Chain{Name: all, Rules: c.choose(c.endpoints.all, chainUnserved)})
 	inside, outside = all, all
 	insideLocal := c.service.Spec.InternalTrafficPolicy != nil && *c.service.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	outsideLocal := c.service.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
@@ -135,7 +135,7 @@ func (c *portCompiler) targets() (inside, outside string) {
 	// Endpoints elsewhere but none here: dropped, as Kubernetes specifies.
 	otherwise := chainDiscard
 	if len(c.endpoints.all) == 0 {
-		otherwise = chainRefuse
+		otherwise = chainUnserved
 	}
 	local := c.name("local")
 	c.addChain(Chain{Name: local, Rules: c.choose(c.endpoints.local, otherwise)})
@@ -183,7 +183,7 @@ func (c *portCompiler) chooseRemembered(targets []netip.AddrPort, timeout time.D
 	for _, target := range targets {
 		clients := c.name("affinity", target.Addr().String(), fmt.Sprint(target.Port()), fmt.Sprint(timeout.Seconds()))
 		chain := c.name("endpoint", target.Addr().String(), fmt.Sprint(target.Port()))
-		c.addSet(Set{Name: clients, Key: []Type{TypeAddress}, Timeout: timeout})
+		c.addSet(Set{Name: clients, Key: []Type{TypeAddress}, Dynamic: true, Timeout: timeout})
 		c.addChain(Chain{Name: chain, Rules: []Rule{
 			{remember{clients}},
 			{protocolIs{c.protocol}, toOneOf{[]netip.AddrPort{target}}},

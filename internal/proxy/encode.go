@@ -19,6 +19,7 @@ const (
 	register0 = unix.NFT_REG32_00
 	register1 = unix.NFT_REG32_00 + 1
 	register2 = unix.NFT_REG32_00 + 2
+	register3 = unix.NFT_REG32_00 + 3
 )
 
 // ruleIdentityType marks the part of a rule's user data that holds the hash of
@@ -143,11 +144,13 @@ func (e *encoder) addSet(s Set) {
 		flags |= unix.NFT_SET_MAP
 		attributes = append(attributes, number(unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT), number(unix.NFTA_SET_DATA_LEN, 0))
 	}
+	if s.Dynamic {
+		flags |= unix.NFT_SET_EVAL
+		attributes = append(attributes, nested(unix.NFTA_SET_DESC, number(unix.NFTA_SET_DESC_SIZE, dynamicSetSize)))
+	}
 	if s.Timeout > 0 {
-		flags |= unix.NFT_SET_TIMEOUT | unix.NFT_SET_EVAL
-		attributes = append(attributes,
-			raw(unix.NFTA_SET_TIMEOUT, binaryutil.BigEndian.PutUint64(uint64(s.Timeout.Milliseconds()))),
-			nested(unix.NFTA_SET_DESC, number(unix.NFTA_SET_DESC_SIZE, affinitySetSize)))
+		flags |= unix.NFT_SET_TIMEOUT
+		attributes = append(attributes, raw(unix.NFTA_SET_TIMEOUT, binaryutil.BigEndian.PutUint64(uint64(s.Timeout.Milliseconds()))))
 	}
 	e.newSet(s.Name, flags, key, attributes...)
 }
@@ -213,7 +216,12 @@ func (k Key) encode() []byte {
 	}
 	if k.Protocol != 0 {
 		b = append(b, byte(k.Protocol), 0, 0, 0)
+	}
+	if k.Port != 0 {
 		b = append(binary.BigEndian.AppendUint16(b, k.Port), 0, 0)
+	}
+	if k.SecondPort != 0 {
+		b = append(binary.BigEndian.AppendUint16(b, k.SecondPort), 0, 0)
 	}
 	return b
 }
@@ -234,7 +242,7 @@ func (e *encoder) addRule(chain string, rule Rule) {
 	var expressions []netlink.Attribute
 	for _, term := range rule {
 		for _, x := range e.term(term) {
-			data, err := expr.Marshal(unix.NFPROTO_IPV4, x)
+			data, err := marshalExpression(x)
 			if err != nil {
 				e.err = fmt.Errorf("rule %q: %w", rule, err)
 				return
@@ -248,6 +256,13 @@ func (e *encoder) addRule(chain string, rule Rule) {
 		text(unix.NFTA_RULE_CHAIN, chain),
 		nested(unix.NFTA_RULE_EXPRESSIONS, expressions...),
 		raw(unix.NFTA_RULE_USERDATA, identity))
+}
+
+func marshalExpression(x expr.Any) ([]byte, error) {
+	if field, ok := x.(tupleField); ok {
+		return field.marshal(), nil
+	}
+	return expr.Marshal(unix.NFPROTO_IPV4, x)
 }
 
 // oneOfMap adds a map without a name from 0, 1, … to what the items say, and

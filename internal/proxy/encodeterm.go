@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,8 +16,17 @@ const (
 	offsetSource      = 12
 	offsetDestination = 16
 
-	statusDestinationNAT = 1 << 5 // IPS_DST_NAT in linux/netfilter/nf_conntrack_common.h
+	// linux/netfilter/nf_conntrack_common.h
+	statusAssured        = 1 << 2 // IPS_ASSURED
+	statusDestinationNAT = 1 << 5 // IPS_DST_NAT
+	directionOriginal    = 0      // IP_CT_DIR_ORIGINAL
+	directionReply       = 1      // IP_CT_DIR_REPLY
+
+	icmpUnreachable = 3 // ICMP_DEST_UNREACH in linux/icmp.h
 )
+
+// tcpFlagBits are the bits of the flags in the byte of a TCP header that has them.
+var tcpFlagBits = map[string]byte{"fin": 1, "syn": 2, "rst": 4, "ack": 16}
 
 // term returns the expressions that a term stands for.
 func (e *encoder) term(term Term) []expr.Any {
@@ -38,11 +49,27 @@ func (e *encoder) term(term Term) []expr.Any {
 	case protocolIs:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, compare(false, []byte{byte(t.protocol)})}
 	case translated:
-		return hasBit(expr.CtKeySTATUS, statusDestinationNAT)
+		return hasBit(false, expr.CtKeySTATUS, statusDestinationNAT)
+	case assured:
+		return hasBit(t.not, expr.CtKeySTATUS, statusAssured)
 	case invalid:
-		return hasBit(expr.CtKeySTATE, expr.CtStateBitINVALID)
+		return hasBit(false, expr.CtKeySTATE, expr.CtStateBitINVALID)
+	case answers:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register}, compare(false, []byte{directionReply})}
+	case tcpFlags:
+		return withFlags(t)
+	case unreachable:
+		return []expr.Any{protocolTo(register), compare(false, []byte{unix.IPPROTO_ICMP}),
+			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, compare(false, []byte{icmpUnreachable})}
 	case pairIn:
 		return []expr.Any{address(offsetSource, register0), address(offsetDestination, register1), lookup(t.set)}
+	case countPath:
+		return append(tupleOf(directionOriginal, directionReply),
+			&expr.Dynset{SrcRegKey: register, SetName: t.set, Operation: unix.NFT_DYNSET_OP_ADD, Exprs: []expr.Any{&expr.Counter{}}})
+	case endsFirst:
+		return append(tupleOf(directionReply, directionReply),
+			&expr.Lookup{SourceRegister: register, SetName: t.set, Invert: true},
+			&expr.Dynset{SrcRegKey: register, SetName: t.set, Operation: unix.NFT_DYNSET_OP_ADD})
 	case sourceIn:
 		return []expr.Any{address(offsetSource, register), lookup(t.set)}
 	case dispatchAddress:
@@ -96,12 +123,58 @@ func inPrefix(t addressIn) []expr.Any {
 
 func masked(p netip.Prefix) []byte { return p.Masked().Addr().AsSlice() }
 
-func hasBit(key expr.CtKey, bit uint32) []expr.Any {
+func hasBit(not bool, key expr.CtKey, bit uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: register},
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: native(bit), Xor: native(0)},
-		compare(true, native(0)),
+		compare(!not, native(0)),
 	}
+}
+
+func withFlags(t tcpFlags) []expr.Any {
+	bits := func(names string) (b byte) {
+		for name := range strings.SplitSeq(names, " | ") {
+			b |= tcpFlagBits[name]
+		}
+		return b
+	}
+	return []expr.Any{
+		protocolTo(register), compare(false, []byte{byte(TCP)}),
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{bits(t.of)}, Xor: []byte{0}},
+		compare(false, []byte{bits(t.are)}),
+	}
+}
+
+// tupleOf returns the expressions that match TCP connections and load the
+// destination in one direction and the source in another: addresses, then ports.
+func tupleOf(destination, source byte) []expr.Any {
+	return []expr.Any{
+		directed(expr.CtKeyPROTOCOL, directionOriginal, register), compare(false, []byte{byte(TCP)}),
+		directed(unix.NFT_CT_DST_IP, destination, register0), directed(unix.NFT_CT_SRC_IP, source, register1),
+		directed(expr.CtKeyPROTODST, destination, register2), directed(expr.CtKeyPROTOSRC, source, register3),
+	}
+}
+
+// tupleField is an expr.Ct with a direction, for which the library writes four
+// bytes where the kernel takes one.
+type tupleField struct {
+	*expr.Ct
+	direction byte
+}
+
+func directed(key expr.CtKey, direction byte, to uint32) expr.Any {
+	return tupleField{&expr.Ct{Key: key, Register: to}, direction}
+}
+
+func (f tupleField) marshal() []byte {
+	return marshal([]netlink.Attribute{
+		text(unix.NFTA_EXPR_NAME, "ct"),
+		nested(unix.NFTA_EXPR_DATA,
+			number(unix.NFTA_CT_KEY, uint32(f.Key)),
+			number(unix.NFTA_CT_DREG, f.Register),
+			raw(unix.NFTA_CT_DIRECTION, []byte{f.direction})),
+	})
 }
 
 func address(offset uint32, to uint32) expr.Any {

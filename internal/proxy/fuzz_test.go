@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/mdlayher/netlink"
@@ -19,8 +20,8 @@ func FuzzReadBack(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := Contents{Chains: map[string]ChainContents{}, Sets: map[string]map[Key]string{}}
 		readers := []func(*netlink.AttributeDecoder) error{c.readChain, c.readRule, c.readSet}
-		for _, set := range sharedSets {
-			readers = append(readers, func(a *netlink.AttributeDecoder) error { return readElements(a, set, map[Key]string{}) })
+		for _, set := range slices.Concat(sharedSets, pathSets) {
+			readers = append(readers, func(a *netlink.AttributeDecoder) error { return readElements(a, set, func(elementContents) {}) })
 		}
 		for _, read := range readers {
 			decoder, err := netlink.NewAttributeDecoder(data)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Memory is a Kernel that lives in memory: it keeps one table, changes it
@@ -28,6 +30,7 @@ type memoryTable struct {
 type memorySet struct {
 	Set
 	elements map[Key]string
+	packets  map[Key]uint64 // counted by those that have a counter
 }
 
 // NewMemory returns a kernel without a table.
@@ -49,12 +52,46 @@ func (m *Memory) Contents() (Contents, error) {
 	}
 	c := Contents{Chains: map[string]ChainContents{}, Sets: map[string]map[Key]string{}}
 	for name, set := range m.table.sets {
-		c.Sets[name] = maps.Clone(set.elements)
+		c.Sets[name] = map[Key]string{}
+		if !set.Dynamic {
+			c.Sets[name] = maps.Clone(set.elements)
+		}
 	}
 	for name, chain := range m.table.chains {
 		c.Chains[name] = ChainContents{Hook: chain.Hook.String(), Rules: chain.identities()}
 	}
 	return c, nil
+}
+
+// Counts implements Counters.
+func (m *Memory) Counts() (map[Path]v1alpha1.TrafficCount, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	counts := map[Path]v1alpha1.TrafficCount{}
+	if m.table != nil {
+		for _, set := range pathSets {
+			for key, n := range m.table.sets[set.Name].packets {
+				addCount(counts, set.Name, key, n)
+			}
+		}
+	}
+	return counts, nil
+}
+
+// Send counts traffic on a path, as the rules would. It does nothing when they
+// are not there.
+func (m *Memory) Send(path Path, more v1alpha1.TrafficCount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, n := range map[string]int64{setConnections: more.Connections, setRefused: more.Refused, setReset: more.Reset} {
+		if m.table == nil || n == 0 {
+			continue
+		}
+		if set, ok := m.table.sets[name]; ok {
+			set.elements[path.key()] = ""
+			set.packets[path.key()] += uint64(n)
+		}
+	}
 }
 
 // Flush removes the table, as `nft flush ruleset` of somebody else would.
@@ -95,7 +132,7 @@ func (t *memoryTable) clone() *memoryTable {
 	}
 	c := &memoryTable{sets: map[string]memorySet{}, chains: maps.Clone(t.chains)}
 	for name, set := range t.sets {
-		c.sets[name] = memorySet{set.Set, maps.Clone(set.elements)}
+		c.sets[name] = memorySet{set.Set, maps.Clone(set.elements), maps.Clone(set.packets)}
 	}
 	return c
 }
@@ -125,7 +162,7 @@ func (t *memoryTable) applySet(op Op) error {
 	case op.Kind == AddSet && exists:
 		return fmt.Errorf("set %s: %w", op.Set.Name, syscall.EEXIST)
 	case op.Kind == AddSet:
-		t.sets[op.Set.Name] = memorySet{op.Set, map[Key]string{}}
+		t.sets[op.Set.Name] = memorySet{op.Set, map[Key]string{}, map[Key]uint64{}}
 	case !exists:
 		return fmt.Errorf("set %s: %w", op.Set.Name, syscall.ENOENT)
 	case t.uses(func(x references) []string { return x.sets }, op.Set.Name):
@@ -149,6 +186,7 @@ func (t *memoryTable) applyElements(op Op) error {
 			return fmt.Errorf("element %s of %s: %w", e, set.Name, syscall.ENOENT)
 		case op.Kind == DeleteElements:
 			delete(set.elements, e.Key)
+			delete(set.packets, e.Key)
 		case exists:
 			return fmt.Errorf("element %s of %s: %w", e, set.Name, syscall.EEXIST)
 		case e.Goto != "" && !chain:
@@ -252,6 +290,10 @@ func (r Rule) references() references {
 		case dispatchPort:
 			refers.sets = append(refers.sets, t.set)
 		case remember:
+			refers.sets = append(refers.sets, t.set)
+		case countPath:
+			refers.sets = append(refers.sets, t.set)
+		case endsFirst:
 			refers.sets = append(refers.sets, t.set)
 		}
 	}

@@ -224,6 +224,48 @@ func (m *Model) settle(e *entry) {
 	}
 }
 
+// Owner returns the namespace/name of the Service that has a TCP port of an
+// address, by that address or else as a node port; empty for none.
+func (m *Model) Owner(way netip.AddrPort) string {
+	for _, s := range []slot{
+		{setServices, Key{Address: way.Addr(), Protocol: TCP, Port: way.Port()}},
+		{setNodePorts, Key{Protocol: TCP, Port: way.Port()}},
+	} {
+		if claims := m.claims[s]; len(claims) > 0 {
+			return claims[0].name
+		}
+	}
+	return ""
+}
+
+// Served returns the names, as namespace/name, of the Services that have rules.
+func (m *Model) Served() []string {
+	var names []string
+	for name, e := range m.services {
+		if e.draft != nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Lists says whether an address is one of an endpoint in any slice, ready or not.
+func (m *Model) Lists(address netip.Addr) bool { return m.listed[address.String()] > 0 }
+
+// Leaving says whether a Service has an endpoint that is terminating.
+func (m *Model) Leaving(service string) bool {
+	e, ok := m.services[service]
+	if !ok {
+		return false
+	}
+	for _, slice := range e.slices {
+		if hasTerminating(slice) {
+			return true
+		}
+	}
+	return false
+}
+
 // Terminating returns the highest resourceVersion of the slices that list a
 // terminating endpoint; 0 when there is none, and so nobody waits.
 func (m *Model) Terminating() uint64 {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // commitTimeout bounds how long the kernel may take to answer.
@@ -193,15 +195,34 @@ func (n *Netlink) Contents() (Contents, error) {
 		if c.Sets[set.Name] == nil {
 			continue
 		}
-		request := []netlink.Attribute{text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName), text(unix.NFTA_SET_ELEM_LIST_SET, set.Name)}
-		err := n.get(unix.NFT_MSG_GETSETELEM, netlink.Dump, request, func(a *netlink.AttributeDecoder) error {
-			return readElements(a, set, c.Sets[set.Name])
-		})
-		if err != nil && !errors.Is(err, syscall.ENOENT) {
+		if err := n.elements(set, func(e elementContents) { c.Sets[set.Name][e.key] = e.chain }); err != nil {
 			return Contents{}, err
 		}
 	}
 	return c, nil
+}
+
+// elements calls each for every element of a set; for none when there is no such set.
+func (n *Netlink) elements(set Set, each func(elementContents)) error {
+	request := []netlink.Attribute{text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName), text(unix.NFTA_SET_ELEM_LIST_SET, set.Name)}
+	err := n.get(unix.NFT_MSG_GETSETELEM, netlink.Dump, request, func(a *netlink.AttributeDecoder) error {
+		return readElements(a, set, each)
+	})
+	if errors.Is(err, syscall.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// Counts implements Counters.
+func (n *Netlink) Counts() (map[Path]v1alpha1.TrafficCount, error) {
+	counts := map[Path]v1alpha1.TrafficCount{}
+	for _, set := range pathSets {
+		if err := n.elements(set, func(e elementContents) { addCount(counts, set.Name, e.key, e.packets) }); err != nil {
+			return nil, fmt.Errorf("read set %s: %w", set.Name, err)
+		}
+	}
+	return counts, nil
 }
 
 // Watch calls changed after each commit of anybody in the network namespace,

@@ -110,14 +110,22 @@ func (c Contents) readSet(a *netlink.AttributeDecoder) error {
 	return a.Err()
 }
 
-func readElements(a *netlink.AttributeDecoder, set Set, into map[Key]string) error {
+// readElements calls each for every element of a set in a message.
+func readElements(a *netlink.AttributeDecoder, set Set, each func(elementContents)) error {
 	for a.Next() {
 		if a.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
 		}
 		a.Nested(func(list *netlink.AttributeDecoder) error {
 			for list.Next() {
-				list.Nested(func(item *netlink.AttributeDecoder) error { return readElement(item, set, into) })
+				list.Nested(func(item *netlink.AttributeDecoder) error {
+					var found elementContents
+					if err := found.read(item, set); err != nil {
+						return err
+					}
+					each(found)
+					return nil
+				})
 			}
 			return list.Err()
 		})
@@ -125,43 +133,57 @@ func readElements(a *netlink.AttributeDecoder, set Set, into map[Key]string) err
 	return a.Err()
 }
 
-func readElement(a *netlink.AttributeDecoder, set Set, into map[Key]string) error {
-	var key Key
-	var chain string
+// elementContents is what can be read back of an element.
+type elementContents struct {
+	key     Key
+	chain   string // where a map's entry goes to
+	packets uint64 // that its counter has seen
+}
+
+func (e *elementContents) read(a *netlink.AttributeDecoder, set Set) error {
 	var err error
 	for a.Next() {
 		switch a.Type() {
 		case unix.NFTA_SET_ELEM_KEY:
-			a.Nested(func(data *netlink.AttributeDecoder) error {
-				for data.Next() {
-					if data.Type() == unix.NFTA_DATA_VALUE {
-						key, err = decodeKey(set.Key, data.Bytes())
-					}
-				}
+			inside(a, unix.NFTA_DATA_VALUE, func(value *netlink.AttributeDecoder) error {
+				e.key, err = decodeKey(set.Key, value.Bytes())
 				return err
 			})
 		case unix.NFTA_SET_ELEM_DATA:
-			a.Nested(func(data *netlink.AttributeDecoder) error {
-				for data.Next() {
-					if data.Type() == unix.NFTA_DATA_VERDICT {
-						data.Nested(func(verdict *netlink.AttributeDecoder) error {
-							for verdict.Next() {
-								if verdict.Type() == unix.NFTA_VERDICT_CHAIN {
-									chain = verdict.String()
-								}
-							}
-							return verdict.Err()
-						})
-					}
-				}
-				return data.Err()
+			inside(a, unix.NFTA_DATA_VERDICT, func(verdict *netlink.AttributeDecoder) error {
+				inside(verdict, unix.NFTA_VERDICT_CHAIN, func(chain *netlink.AttributeDecoder) error {
+					e.chain = chain.String()
+					return nil
+				})
+				return nil
+			})
+		case unix.NFTA_SET_ELEM_EXPR:
+			inside(a, unix.NFTA_EXPR_DATA, func(counter *netlink.AttributeDecoder) error {
+				inside(counter, unix.NFTA_COUNTER_PACKETS, func(packets *netlink.AttributeDecoder) error {
+					e.packets = packets.Uint64()
+					return nil
+				})
+				return nil
 			})
 		}
 	}
-	if a.Err() == nil {
-		into[key] = chain
-	}
 	return a.Err()
+}
+
+// inside reads the attributes inside the present one and calls read at those of
+// a type.
+func inside(a *netlink.AttributeDecoder, kind uint16, read func(*netlink.AttributeDecoder) error) {
+	a.Nested(func(inner *netlink.AttributeDecoder) error {
+		for inner.Next() {
+			if inner.Type() != kind {
+				continue
+			}
+			if err := read(inner); err != nil {
+				return err
+			}
+		}
+		return inner.Err()
+	})
 }
 
 // decodeKey is the inverse of Key.encode for a set of these field types.
@@ -179,8 +201,10 @@ func decodeKey(types []Type, b []byte) (Key, error) {
 			key.Second = netip.AddrFrom4(field)
 		case t == TypeProtocol:
 			key.Protocol = Protocol(field[0])
-		case t == TypePort:
+		case t == TypePort && key.Port == 0:
 			key.Port = binary.BigEndian.Uint16(field[:])
+		case t == TypePort:
+			key.SecondPort = binary.BigEndian.Uint16(field[:])
 		}
 	}
 	return key, nil

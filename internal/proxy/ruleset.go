@@ -35,7 +35,8 @@ type Set struct {
 	Name    string
 	Key     []Type
 	Verdict bool          // a map from the key to a chain to go to
-	Timeout time.Duration // above zero: filled by the kernel from packets, not by Elements
+	Dynamic bool          // filled by the kernel from packets, not by Elements
+	Timeout time.Duration // of a Dynamic set: above zero, how long an element stays
 }
 
 // Type is one field of a Set's key, by its name in nft.
@@ -48,7 +49,7 @@ const (
 	TypePort     Type = "inet_service"
 )
 
-// Element is one entry of a Set without a timeout. Parts may share elements
+// Element is one entry of a Set that is not Dynamic. Parts may share elements
 // of a set, never of a map.
 type Element struct {
 	Set  string
@@ -58,10 +59,11 @@ type Element struct {
 
 // Key is the key of an Element. The fields that its Set does not have are zero.
 type Key struct {
-	Address  netip.Addr
-	Second   netip.Addr
-	Protocol Protocol
-	Port     uint16
+	Address    netip.Addr
+	Second     netip.Addr
+	Protocol   Protocol
+	Port       uint16
+	SecondPort uint16
 }
 
 // String returns the key as nft writes it: its fields with " . " between them.
@@ -74,7 +76,13 @@ func (k Key) String() string {
 		fields = append(fields, k.Second.String())
 	}
 	if k.Protocol != 0 {
-		fields = append(fields, k.Protocol.String(), fmt.Sprint(k.Port))
+		fields = append(fields, k.Protocol.String())
+	}
+	if k.Port != 0 {
+		fields = append(fields, fmt.Sprint(k.Port))
+	}
+	if k.SecondPort != 0 {
+		fields = append(fields, fmt.Sprint(k.SecondPort))
 	}
 	return strings.Join(fields, " . ")
 }
@@ -82,7 +90,7 @@ func (k Key) String() string {
 // compare orders keys by address, protocol and port.
 func (k Key) compare(o Key) int {
 	return cmp.Or(k.Address.Compare(o.Address), k.Second.Compare(o.Second),
-		cmp.Compare(k.Protocol, o.Protocol), cmp.Compare(k.Port, o.Port))
+		cmp.Compare(k.Protocol, o.Protocol), cmp.Compare(k.Port, o.Port), cmp.Compare(k.SecondPort, o.SecondPort))
 }
 
 // Protocol is a transport protocol by its IP protocol number.
@@ -201,8 +209,11 @@ func (s Set) definition() string {
 	if s.Verdict {
 		definition += " : verdict"
 	}
+	if s.Dynamic {
+		definition += fmt.Sprintf("; size %d; flags dynamic", dynamicSetSize)
+	}
 	if s.Timeout > 0 {
-		definition += fmt.Sprintf("; size %d; flags dynamic,timeout; timeout %ds", affinitySetSize, int(s.Timeout.Seconds()))
+		definition += fmt.Sprintf(",timeout; timeout %ds", int(s.Timeout.Seconds()))
 	}
 	return definition + ";"
 }

@@ -182,5 +182,21 @@ func (t *Table) change(want Ruleset, anew bool) (change, error) {
 	return found.changeTo(want), nil
 }
 
+// Forget deletes elements that packets made, of sets that the Ruleset last set
+// has. It does nothing while what the kernel has is not known.
+func (t *Table) Forget(elements []Element) error {
+	if t.generation == 0 || len(elements) == 0 {
+		return nil
+	}
+	err := t.kernel.Commit(elementOps(DeleteElements, elements), t.generation)
+	if err != nil {
+		t.generation = 0 // look before the next change
+		return fmt.Errorf("forget %d elements: %w", len(elements), err)
+	}
+	t.generation = nextGeneration(t.generation)
+	t.stats.Commits++
+	return nil
+}
+
 // nextGeneration returns the number after a generation, as the kernel counts.
 func nextGeneration(n uint32) uint32 { return max(n+1, 1) }

@@ -99,6 +99,49 @@ type remember struct{ set string }
 
 func (t remember) String() string { return fmt.Sprintf("update @%s { ip saddr }", t.set) }
 
+// tcpFlags matches TCP packets in which, of some flags, just those are set.
+type tcpFlags struct{ of, are string } // with " | " between them
+
+func (t tcpFlags) String() string { return fmt.Sprintf("tcp flags & (%s) == %s", t.of, t.are) }
+
+// answers matches packets that go from the server's side to the client's.
+type answers struct{}
+
+func (answers) String() string { return "ct direction reply" }
+
+// assured matches packets of TCP connections that were established: the client
+// has answered the server's answer.
+type assured struct{ not bool }
+
+func (t assured) String() string {
+	if t.not {
+		return "ct status ! assured"
+	}
+	return "ct status assured"
+}
+
+// unreachable matches ICMP errors which say that a packet cannot arrive.
+type unreachable struct{}
+
+func (unreachable) String() string { return "icmp type destination-unreachable" }
+
+// countPath adds 1 to what a set has for the path of a TCP connection, which is
+// from where the client sent it to who answers.
+type countPath struct{ set string }
+
+func (t countPath) String() string {
+	return fmt.Sprintf("ct original protocol tcp add @%s { ct original ip daddr . ct reply ip saddr . ct original proto-dst . ct reply proto-src counter }", t.set)
+}
+
+// endsFirst matches packets of TCP connections that are not in a set, and puts
+// them in: by the endpoint, and the client as the endpoint sees it.
+type endsFirst struct{ set string }
+
+func (t endsFirst) String() string {
+	const connection = "ct reply ip daddr . ct reply ip saddr . ct reply proto-dst . ct reply proto-src"
+	return fmt.Sprintf("ct original protocol tcp %[1]s != @%[2]s add @%[2]s { %[1]s }", connection, t.set)
+}
+
 // toOneOf rewrites the destination to one of some endpoints, each equally likely.
 type toOneOf struct{ endpoints []netip.AddrPort }
 

@@ -61,6 +61,17 @@ func newTopology(t testing.TB) *topology {
 	return top
 }
 
+// bridged lets frames on the bridge go through the IP hooks ("1") or not ("0"),
+// and says whether this kernel can.
+func (top *topology) bridged(how string) bool {
+	const setting = "../bridge/bridge-nf-call-iptables"
+	if _, err := os.Stat("/proc/sys/net/ipv4/" + setting); err != nil {
+		return how == "0"
+	}
+	top.node.sysctl(setting, how)
+	return true
+}
+
 // pod adds a pod and returns its namespace.
 func (top *topology) pod(address string) *namespace {
 	top.t.Helper()

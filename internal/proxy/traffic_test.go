@@ -4,14 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 const web = `
@@ -26,10 +28,7 @@ func TestTraffic(t *testing.T) {
 	for _, bridged := range []string{"0", "1"} {
 		t.Run("bridge-nf-call-iptables="+bridged, func(t *testing.T) {
 			top := newTopology(t)
-			const setting = "../bridge/bridge-nf-call-iptables"
-			if _, err := os.Stat("/proc/sys/net/ipv4/" + setting); err == nil {
-				top.node.sysctl(setting, bridged)
-			} else if bridged == "1" {
+			if !top.bridged(bridged) {
 				t.Skip("needs br_netfilter in the kernel")
 			}
 			testTraffic(t, top)
@@ -249,6 +248,16 @@ func TestConnectionForEachRequest(t *testing.T) {
 			}
 			if total != requests || n < 10 {
 				t.Errorf("%d requests answered over %d switches, want %d over 10 or more: %v", total, n, requests, answers)
+			}
+			counted := v1alpha1.TrafficCount{}
+			for path, count := range mustCount(t, realKernel(t, top.node)) {
+				if !slices.Contains(endpoints, path.Endpoint.Addr().String()) {
+					t.Errorf("%v was counted: %+v", path, count)
+				}
+				counted = plus(counted, count)
+			}
+			if want := (v1alpha1.TrafficCount{Connections: requests}); counted != want {
+				t.Errorf("counted %+v, want %+v", counted, want)
 			}
 			t.Logf("%d requests over %d switches: %v", total, n, answers)
 		})
