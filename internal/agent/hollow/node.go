@@ -47,6 +47,8 @@ type Node struct {
 	taken      map[netip.Addr]bool
 	nextIP     netip.Addr
 	exits      chan agent.Container
+	ended      []agent.Container // not delivered yet
+	telling    bool              // a goroutine delivers them
 	calls      []string
 }
 
@@ -67,7 +69,7 @@ func New() *Node {
 		images: map[string]agent.Image{}, programs: map[string]Program{}, pulls: map[string]error{}, remote: map[string]agent.Image{},
 		containers: map[string]*container{}, networks: map[string]agent.PodNetwork{}, sockets: map[string][]agent.Socket{},
 		unready: map[string]bool{}, taken: map[netip.Addr]bool{},
-		addresses: addresses, nextIP: firstPodAddress(addresses), exits: make(chan agent.Container, 1024),
+		addresses: addresses, nextIP: firstPodAddress(addresses), exits: make(chan agent.Container),
 	}
 }
 
@@ -147,12 +149,12 @@ func (n *Node) Calls() []string {
 // DropExits forgets the exits that no agent has taken, as those that happen
 // while none runs are not delivered.
 func (n *Node) DropExits() {
-	for {
-		select {
-		case <-n.exits:
-		default:
-			return
-		}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ended = nil
+	select {
+	case <-n.exits:
+	default:
 	}
 }
 
@@ -190,9 +192,27 @@ func (n *Node) end(c *container, code int) {
 		return
 	}
 	c.Phase, c.ExitCode, c.FinishedAt, c.Pid = agent.ContainerExited, code, time.Now(), 0
-	select {
-	case n.exits <- c.Container:
-	default: // an agent takes them at once: none runs
+	n.ended = append(n.ended, c.Container)
+	if !n.telling {
+		n.telling = true
+		go n.tell()
+	}
+}
+
+// tell delivers exits until there are none. While no agent runs it waits, with
+// at most one that DropExits cannot reach any more.
+func (n *Node) tell() {
+	for {
+		n.mu.Lock()
+		if len(n.ended) == 0 {
+			n.telling = false
+			n.mu.Unlock()
+			return
+		}
+		next := n.ended[0]
+		n.ended = n.ended[1:]
+		n.mu.Unlock()
+		n.exits <- next
 	}
 }
 
