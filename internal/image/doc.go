@@ -4,7 +4,7 @@
 //	reference.go  what a user may call an image, and Docker's rules for it
 //	store.go      the store: find, list, remove
 //	load.go       from an archive: docker save's, or OCI's (archive.go)
-//	pull.go       from a registry
+//	pull.go       from a registry; registry.go asks one without pulling
 //	serve.go      the store over HTTP, client.go its client, socket.go their socket:
 //	              what "windlass image" speaks to
 //
