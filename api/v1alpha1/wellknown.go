@@ -41,10 +41,13 @@ const (
 	AnnotationScaledBecause = "windlass.dev/scaled-because"
 
 	// AnnotationFailedRevision is on a Deployment: the last revision that failed
-	// and was acted on by AnnotationOnFailure, and AnnotationFailedBecause why it
-	// failed: a reason in CamelCase, ": ", and a sentence.
+	// and was acted on by AnnotationOnFailure, AnnotationFailedBecause why it
+	// failed: a reason in CamelCase, ": ", and a sentence; and
+	// AnnotationFailedAction what was done about it: a FailurePolicy,
+	// OnFailureKeep when it should have been rolled back but could not be.
 	AnnotationFailedRevision = "windlass.dev/failed-revision"
 	AnnotationFailedBecause  = "windlass.dev/failed-because"
+	AnnotationFailedAction   = "windlass.dev/failed-action"
 
 	// AnnotationMoments is on a pod: PodMoments in JSON.
 	AnnotationMoments = "windlass.dev/moments"

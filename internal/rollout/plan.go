@@ -8,6 +8,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Decide returns what to do next for a Deployment.
@@ -15,7 +17,8 @@ import (
 // Sets are adopted and released by the selector. A Deployment that is being
 // deleted only reports. One that was resized has its sets resized in proportion.
 // A paused one does no more than that; any other is rolled, by its strategy, and
-// once it is complete its history is trimmed.
+// once it is complete its history is trimmed. A rollout that has failed is dealt
+// with as the Deployment, or its namespace, wants.
 func Decide(s Snapshot) Plan {
 	d, err := newDraft(s)
 	if err != nil {
@@ -25,13 +28,16 @@ func Decide(s Snapshot) Plan {
 	case d.deployment.DeletionTimestamp != nil:
 	case d.deployment.Spec.Paused:
 		d.describeNew()
+		d.describeOld()
 		d.resize()
 		d.trimHistory()
 	default:
 		d.describeNew()
+		d.describeOld()
 		d.resize()
 		d.roll()
 		if d.complete() {
+			d.markCompleted()
 			d.trimHistory()
 		}
 	}
@@ -106,13 +112,17 @@ func (d *draft) create() {
 		hash = TemplateHash(&d.deployment.Spec.Template, d.collisions)
 	}
 	n := max(min(d.budget.Replicas, d.budget.MaxTotal()-d.total()), 0)
-	annotations := without(d.deployment.Annotations, notCopied...)
+	why := "no set has this template; " + d.room()
 	d.revision = strconv.FormatInt(d.nextRevision(), 10)
-	annotations = with(annotations, AnnotationRevision, d.revision)
+	annotations := with(without(d.deployment.Annotations, notCopied...), AnnotationRevision, d.revision)
+	annotations = with(annotations, v1alpha1.AnnotationScaledBecause, why)
+	if cause := d.causeOfNew(nil); cause != "" {
+		annotations = with(annotations, AnnotationChangeCause, cause)
+	}
 	annotations = with(annotations, AnnotationDesiredReplicas, strconv.Itoa(int(d.budget.Replicas)))
 	annotations = with(annotations, AnnotationMaxReplicas, strconv.Itoa(int(d.budget.MaxTotal())))
 	rs := newReplicaSet(d.deployment, hash, n, annotations)
-	d.do(Create{ReplicaSet: rs, Why: "no set has this template; " + d.room()})
+	d.do(Create{ReplicaSet: rs, Why: why})
 	d.new = &set{rs: rs, spec: n, marked: true, fresh: true}
 	d.sets = append(d.sets, d.new)
 }

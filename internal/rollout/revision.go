@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -9,6 +10,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // The annotations by which Kubernetes, and kubectl, keep a Deployment's history.
@@ -35,15 +38,29 @@ const (
 // maxHistoryLength bounds AnnotationRevisionHistory, in bytes.
 const maxHistoryLength = 2000
 
-// notCopied are the Deployment's annotations that say nothing of a revision.
-var notCopied = []string{
+// maxBackLength bounds the cause of a rollback, in bytes.
+const maxBackLength = 160
+
+// notCopied are the Deployment's annotations that say nothing of a revision, and
+// its cause, which is copied only where it belongs.
+var notCopied = append([]string{
 	corev1.LastAppliedConfigAnnotation,
 	AnnotationRevision,
 	AnnotationRevisionHistory,
 	AnnotationDesiredReplicas,
 	AnnotationMaxReplicas,
 	appsv1.DeprecatedRollbackTo,
-}
+	AnnotationChangeCause,
+	v1alpha1.AnnotationChangedBy,
+	v1alpha1.AnnotationNotedCause,
+	v1alpha1.AnnotationFailedRevision,
+	v1alpha1.AnnotationFailedBecause,
+	v1alpha1.AnnotationFailedAction,
+}, ofSets...)
+
+// ofSets are annotations that have no meaning on a Deployment. An undo by kubectl
+// copies them to it, with all others of the old set.
+var ofSets = []string{v1alpha1.AnnotationCompleted, v1alpha1.AnnotationScaledBecause}
 
 // revisionOf returns the revision of a set, 0 when it has none.
 func revisionOf(rs *appsv1.ReplicaSet) int64 {
@@ -54,8 +71,8 @@ func revisionOf(rs *appsv1.ReplicaSet) int64 {
 	return n
 }
 
-// describeNew gives the new set its revision, one above all others, and the
-// Deployment's annotations (its change-cause among them).
+// describeNew gives the new set its revision, one above all others, its cause, and
+// the Deployment's annotations.
 func (d *draft) describeNew() {
 	s := d.new
 	if s == nil || s.fresh || s.going() {
@@ -74,15 +91,53 @@ func (d *draft) describeNew() {
 			why += " again, after " + was
 		}
 	}
-	current := s.rs.Spec.MinReadySeconds == d.deployment.Spec.MinReadySeconds
-	for k, v := range annotations {
-		have, has := s.rs.Annotations[k]
-		current = current && has && have == v
+	if cause := d.causeOfNew(s); cause != "" {
+		annotations[AnnotationChangeCause] = cause
 	}
-	if !current {
+	if s.rs.Spec.MinReadySeconds != d.deployment.Spec.MinReadySeconds || !s.has(annotations) {
 		d.do(Describe{ReplicaSet: s.rs, Annotations: annotations, MinReadySeconds: d.deployment.Spec.MinReadySeconds, Why: why})
 	}
 	d.revision = strconv.FormatInt(max(revisionOf(s.rs), d.nextRevision()), 10)
+}
+
+// describeOld has the old sets follow the Deployment in what it does on failure,
+// so that an undo by kubectl, which brings back a set's annotations, keeps it.
+func (d *draft) describeOld() {
+	policy := d.deployment.Annotations[v1alpha1.AnnotationOnFailure]
+	for _, s := range d.old() {
+		if policy != "" && !s.going() && s.rs.Annotations[v1alpha1.AnnotationOnFailure] != policy {
+			d.do(Describe{
+				ReplicaSet:      s.rs,
+				Annotations:     map[string]string{v1alpha1.AnnotationOnFailure: policy},
+				MinReadySeconds: s.rs.Spec.MinReadySeconds,
+				Why:             "an undo keeps what is done on failure",
+			})
+		}
+	}
+}
+
+// markCompleted notes on the new set that its rollout was complete. One without
+// pods has shown nothing.
+func (d *draft) markCompleted() {
+	mark := map[string]string{v1alpha1.AnnotationCompleted: d.revision}
+	if d.budget.Replicas > 0 && d.revision != "" && !d.new.has(mark) {
+		d.do(Describe{
+			ReplicaSet:      d.new.rs,
+			Annotations:     mark,
+			MinReadySeconds: d.deployment.Spec.MinReadySeconds,
+			Why:             "revision " + d.revision + " is complete",
+		})
+	}
+}
+
+// has says whether the set has some annotations.
+func (s *set) has(annotations map[string]string) bool {
+	for k, v := range annotations {
+		if have, has := s.rs.Annotations[k]; !has || have != v {
+			return false
+		}
+	}
+	return true
 }
 
 // begins says whether the new set has become the new one since the Deployment's
@@ -131,4 +186,83 @@ func (d *draft) trimHistory() {
 			d.do(Delete{ReplicaSet: s.rs, Why: "only the last " + strconv.Itoa(int(*limit)) + " old sets are kept"})
 		}
 	}
+}
+
+// noteRevision adds the step that notes the new set's revision, and the cause
+// that the Deployment has with it, unless that is done already.
+func (d *draft) noteRevision() {
+	if d.revision == "" {
+		return
+	}
+	step := SetRevision{Revision: d.revision, Why: "that of " + d.new.rs.Name}
+	cause := d.deployment.Annotations[AnnotationChangeCause]
+	if noted, known := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]; noted != cause || !known && cause != "" {
+		step.Cause = &cause
+	}
+	for _, key := range ofSets {
+		if _, has := d.deployment.Annotations[key]; has {
+			step.Drop = append(step.Drop, key)
+		}
+	}
+	if d.begins() || step.Cause != nil || step.Drop != nil {
+		d.do(step)
+	}
+}
+
+// causeOfNew returns the change-cause of the set that is, or becomes, the new
+// one; s is nil when it is yet to be created. What the user says of this
+// revision goes first. A set keeps what it has, except when its template comes
+// back by other ways than an undo: then the way back is the cause.
+func (d *draft) causeOfNew(s *set) string {
+	if given := d.givenCause(); given != "" {
+		return given
+	}
+	if s == nil {
+		return d.computedCause()
+	}
+	own := s.rs.Annotations[AnnotationChangeCause]
+	stays := revisionOf(s.rs) >= d.nextRevision()
+	switch {
+	case own != "" && (stays || d.undone(own)):
+		return own
+	case !stays && d.failedRevision() != 0 && d.failedRevision() == d.latestRevision():
+		return clip(fmt.Sprintf("back to revision %d: %s", revisionOf(s.rs), d.deployment.Annotations[v1alpha1.AnnotationFailedBecause]), maxBackLength)
+	}
+	return d.computedCause()
+}
+
+// givenCause returns the Deployment's change-cause unless it was given for an
+// earlier revision: it is noted then, or, by a version that noted none, it is on
+// the set of that revision.
+func (d *draft) givenCause() string {
+	cause := d.deployment.Annotations[AnnotationChangeCause]
+	noted, known := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]
+	if revision := d.deployment.Annotations[AnnotationRevision]; !known && revision != "" {
+		for _, s := range d.sets {
+			if s.rs.Annotations[AnnotationRevision] == revision {
+				noted = s.rs.Annotations[AnnotationChangeCause]
+			}
+		}
+	}
+	if cause == noted {
+		return ""
+	}
+	return cause
+}
+
+// undone says whether an undo by kubectl brought a set's cause back to the
+// Deployment: with the set's annotations in place of all others.
+func (d *draft) undone(own string) bool {
+	_, noted := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]
+	return !noted && d.deployment.Annotations[AnnotationChangeCause] == own
+}
+
+// computedCause says how the wanted template differs from that of the latest
+// revision.
+func (d *draft) computedCause() string {
+	var from *corev1.PodTemplateSpec
+	if old := d.old(); len(old) > 0 {
+		from = &slices.MaxFunc(old, byRevision).rs.Spec.Template
+	}
+	return CauseOf(Changes(from, &d.deployment.Spec.Template))
 }

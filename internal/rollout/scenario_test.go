@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // TestScenarios runs the scripts in testdata/scenarios. Their commands:
@@ -31,7 +33,14 @@ import (
 //	advance DURATION                   time passes
 //	run                                steps, with all pods ready and gone at once,
 //	                                   until there is nothing to do; prints the events
-//	history, conditions, budgets       print what there is
+//	waits REASON [N] [of=REVISION] [restarts=N] [attempts=N] [init]
+//	                                   the container, or an init container, of N pods
+//	                                   (else all) that are not ready waits for a reason
+//	rejected [N] [of=REVISION] [evicted]
+//	                                   N pods are refused by their node, or evicted
+//	namespace [on-failure=POLICY]      what the namespace says
+//	history, conditions, budgets, annotations
+//	                                   print what there is
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		w := newWorld()
@@ -89,6 +98,16 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) (string, error) {
 			fmt.Fprintf(&b, "%s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
 		}
 		return b.String(), nil
+	case "waits", "rejected":
+		return w.podsGoWrong(t, d)
+	case "namespace":
+		w.onFailure = ""
+		if len(d.CmdArgs) > 0 {
+			w.onFailure = v1alpha1.FailurePolicy(d.CmdArgs[0].Vals[0])
+		}
+		return "", nil
+	case "annotations":
+		return w.annotations(), nil
 	case "budgets":
 		return budgets(d.Input)
 	}
@@ -130,6 +149,14 @@ func change(deployment *appsv1.Deployment, args []datadriven.CmdArg) error {
 			spec.Template.Annotations = with(spec.Template.Annotations, "kubectl.kubernetes.io/restartedAt", value)
 		case "cause":
 			deployment.Annotations = with(deployment.Annotations, AnnotationChangeCause, value)
+		case "on-failure":
+			deployment.Annotations = with(deployment.Annotations, v1alpha1.AnnotationOnFailure, value)
+		case "env":
+			spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "FOO", Value: value}}
+		case "no-cause":
+			deployment.Annotations = without(deployment.Annotations, AnnotationChangeCause)
+		case "unnoted":
+			deployment.Annotations = without(deployment.Annotations, v1alpha1.AnnotationNotedCause)
 		case "label":
 			spec.Selector.MatchLabels = map[string]string{"run": value}
 			spec.Template.Labels = map[string]string{"run": value}

@@ -20,6 +20,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Snapshot is all that a decision rests on. Decide changes nothing in it, so
@@ -39,6 +41,10 @@ type Snapshot struct {
 	// one, as read from the API after it refused.
 	Taken []*appsv1.ReplicaSet
 
+	// OnFailure is what the Deployment's namespace says of rollouts that fail;
+	// empty when it says nothing.
+	OnFailure v1alpha1.FailurePolicy
+
 	// Now is the time of the decision.
 	Now time.Time
 }
@@ -50,6 +56,8 @@ type PodState struct {
 	Terminating bool      // asked to stop, not finished
 	Ready       bool      // by its Ready condition
 	ReadySince  time.Time // of the condition's last transition; zero when not ready
+	Failing     string    // the reason for which waiting will not make it ready; empty when there is none
+	Rejected    bool      // finished in failure, and not because its node was taken from it
 }
 
 // StateOf returns the state of a pod.
@@ -65,6 +73,10 @@ func StateOf(pod *corev1.Pod) PodState {
 			s.Ready, s.ReadySince = true, c.LastTransitionTime.Time
 		}
 	}
+	if s.Active && !s.Ready {
+		_, s.Failing = failing(pod)
+	}
+	s.Rejected = rejected(pod)
 	return s
 }
 
@@ -87,6 +99,8 @@ type Counts struct {
 	Ready       int32 // of the active ones
 	Available   int32 // of the ready ones, ready for long enough
 	Terminating int32
+	Failing     int32 // active ones that waiting will not make ready
+	Rejected    int32 // finished ones whose failure is not their node's
 }
 
 // Count counts pods. It also returns when the next of them becomes available by
@@ -96,6 +110,12 @@ func Count(pods []*corev1.Pod, minReadySeconds int32, now time.Time) (counts Cou
 		s := StateOf(pod)
 		if s.Terminating {
 			counts.Terminating++
+		}
+		if s.Rejected {
+			counts.Rejected++
+		}
+		if s.Failing != "" {
+			counts.Failing++
 		}
 		if !s.Active {
 			continue

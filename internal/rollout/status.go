@@ -63,8 +63,9 @@ func (d *draft) report() {
 	if !equality.Semantic.DeepEqual(d.status, d.deployment.Status) {
 		d.do(SetStatus{Status: d.status})
 	}
-	if d.begins() {
-		d.do(SetRevision{Revision: d.revision, Why: "that of " + d.new.rs.Name})
+	d.noteRevision()
+	if !d.deployment.Spec.Paused {
+		d.answerFailure()
 	}
 	d.wait()
 }
@@ -87,7 +88,7 @@ func (d *draft) reportPaused() {
 	switch paused := d.deployment.Spec.Paused; {
 	case reason == ReasonDeadlineExceeded && paused: // worth keeping
 	case paused && reason != ReasonPaused:
-		d.condition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, ReasonPaused, "Deployment is paused")
+		d.condition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, ReasonPaused, "Deployment is paused"+d.pausedBecause())
 	case !paused && reason == ReasonPaused:
 		d.condition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, ReasonResumed, "Deployment is resumed")
 	}

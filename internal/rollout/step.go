@@ -90,9 +90,12 @@ type Delete struct {
 	Why        string
 }
 
-// SetRevision notes the current revision on the Deployment.
+// SetRevision notes the current revision on the Deployment, and the change-cause
+// that it has now, so that the same one is not taken for that of a later revision.
 type SetRevision struct {
 	Revision string
+	Cause    *string  // for v1alpha1.AnnotationNotedCause; nil when it is noted already
+	Drop     []string // annotations that do not belong on a Deployment
 	Why      string
 }
 
@@ -119,7 +122,13 @@ func (s Scale) String() string {
 	return line(fmt.Sprintf("scale %s from %d to %d", s.Name, s.From, s.To), s.Why)
 }
 
-func (s SetRevision) String() string { return line("revision "+s.Revision, s.Why) }
+func (s SetRevision) String() string {
+	what := "revision " + s.Revision
+	if s.Cause != nil {
+		what += fmt.Sprintf(" with cause %q", *s.Cause)
+	}
+	return line(what, s.Why)
+}
 
 func (s SetStatus) String() string {
 	st := &s.Status

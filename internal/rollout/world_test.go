@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // world is a cluster that has one Deployment and needs no machine: it carries
@@ -26,6 +28,8 @@ type world struct {
 	pods       []*corev1.Pod
 	events     []string
 	made       int // objects made so far
+
+	onFailure v1alpha1.FailurePolicy // of the namespace
 }
 
 func newWorld() *world {
@@ -62,7 +66,7 @@ func (w *world) snapshot() Snapshot {
 			byOwner[owner.UID] = append(byOwner[owner.UID], pod)
 		}
 	}
-	return Snapshot{Deployment: w.deployment, ReplicaSets: w.sets, Pods: byOwner, Now: w.now}
+	return Snapshot{Deployment: w.deployment, ReplicaSets: w.sets, Pods: byOwner, OnFailure: w.onFailure, Now: w.now}
 }
 
 // carryOut does a step. It fails, as an API would, when the step rests on
@@ -98,10 +102,30 @@ func (w *world) carryOut(step Step) error {
 		rs.Generation++
 		rs.Annotations = with(rs.Annotations, AnnotationDesiredReplicas, strconv.Itoa(int(step.Desired)))
 		rs.Annotations[AnnotationMaxReplicas] = strconv.Itoa(int(step.Max))
+		if step.From != step.To {
+			rs.Annotations[v1alpha1.AnnotationScaledBecause] = step.Why
+		}
 	case Delete:
 		w.sets = slices.DeleteFunc(w.sets, func(rs *appsv1.ReplicaSet) bool { return rs.UID == step.ReplicaSet.UID })
 	case SetRevision:
-		w.deployment.Annotations = with(w.deployment.Annotations, AnnotationRevision, step.Revision)
+		w.deployment.Annotations = with(without(w.deployment.Annotations, step.Drop...), AnnotationRevision, step.Revision)
+		if step.Cause != nil {
+			w.deployment.Annotations[v1alpha1.AnnotationNotedCause] = *step.Cause
+		}
+	case Rollback:
+		w.edit(func(d *appsv1.Deployment) {
+			d.Annotations = merged(d.Annotations, step.Note())
+			d.Spec.Template = step.Template
+		})
+	case Pause:
+		w.edit(func(d *appsv1.Deployment) {
+			d.Annotations = merged(d.Annotations, step.Note())
+			d.Spec.Paused = true
+		})
+	case GiveUp:
+		w.deployment.Annotations = merged(w.deployment.Annotations, step.Note())
+	default:
+		return fmt.Errorf("no way to do %T", step)
 	case SetStatus:
 		w.deployment.Status = step.Status
 	}
@@ -168,7 +192,7 @@ func (w *world) setReady(pod *corev1.Pod, ready bool) {
 	if ready {
 		status = corev1.ConditionTrue
 	}
-	pod.Status.Phase = corev1.PodRunning
+	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning}
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(w.now)}}
 }
 
@@ -214,6 +238,12 @@ func (w *world) edit(change func(*appsv1.Deployment)) {
 	w.deployment.Generation++
 }
 
+func merged(a, b map[string]string) map[string]string {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
 // undo does what `kubectl rollout undo` does: it brings back the template of a
 // set, and its annotations.
 func (w *world) undo(to int64) error {
@@ -231,7 +261,8 @@ func (w *world) undo(to int64) error {
 	}
 	w.edit(func(d *appsv1.Deployment) {
 		annotations := map[string]string{AnnotationRevision: d.Annotations[AnnotationRevision]}
-		maps.Copy(annotations, without(rs.Annotations, notCopied...))
+		maps.Copy(annotations, without(rs.Annotations, AnnotationRevision, AnnotationRevisionHistory,
+			AnnotationDesiredReplicas, AnnotationMaxReplicas))
 		d.Annotations = annotations
 		d.Spec.Template = withoutHash(rs.Spec.Template.DeepCopy())
 	})

@@ -168,7 +168,7 @@ func TestRollout(t *testing.T) {
 	want(t, "events while paused", strings.Join(c.scalings(names), "; "), "Scaled up replica set V1 from 3 to 4")
 	c.edit("httpd", func(d *appsv1.Deployment) { d.Spec.Paused = false })
 	c.rolledOut("httpd")
-	want(t, "history", c.history("httpd"), "REVISION CHANGE-CAUSE 2 update 3 create 4 create")
+	want(t, "history", c.history("httpd"), "REVISION CHANGE-CAUSE 2 update 3 create 4 image httpd 2.2.31 → 2.2.33")
 }
 
 // TestControllersThatDie: new ones go on where the old ones were, with no pod

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -66,9 +67,14 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 	if err := r.client.Get(ctx, key, &deployment); err != nil {
 		return rollout.Snapshot{}, err
 	}
+	var namespace corev1.Namespace
+	if err := r.client.Get(ctx, types.NamespacedName{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
+		return rollout.Snapshot{}, fmt.Errorf("read namespace: %w", err)
+	}
 	s := rollout.Snapshot{
 		Deployment: newest(r.written, &deployment),
 		Pods:       map[types.UID][]*corev1.Pod{},
+		OnFailure:  v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure]),
 		Now:        r.now(),
 	}
 	for _, owner := range []string{string(deployment.UID), orphan} {

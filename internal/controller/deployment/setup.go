@@ -11,6 +11,10 @@
 // this process has written is remembered until its cache shows it. A decision
 // that failed in this way is made again from what is then. All progress is in
 // the API: a process that dies between two steps leaves nothing to repair.
+//
+// The one thing that the controller changes of what a user wants, as the user
+// asked it to, is a Deployment whose rollout has failed: it brings back its
+// template, or pauses it, in one write that loses against any other.
 package deployment
 
 import (
@@ -65,6 +69,7 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 		Watches(&appsv1.Deployment{}, r.onDeployment()).
 		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
 		Watches(&corev1.Pod{}, r.onPod()).
+		Watches(&corev1.Namespace{}, r.onNamespace()).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),

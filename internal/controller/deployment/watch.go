@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -121,5 +122,24 @@ func (r *reconciler) wakeByPod(ctx context.Context, pod client.Object, q queue) 
 	}
 	if of := metav1.GetControllerOf(&rs); of != nil {
 		wake(&rs, of, q)
+	}
+}
+
+// onNamespace wakes all Deployments of a namespace that says something else of
+// rollouts that fail.
+func (r *reconciler) onNamespace() handler.EventHandler {
+	return handler.Funcs{
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			if e.ObjectOld.GetAnnotations()[v1alpha1.AnnotationOnFailure] == e.ObjectNew.GetAnnotations()[v1alpha1.AnnotationOnFailure] {
+				return
+			}
+			var deployments appsv1.DeploymentList
+			if err := r.client.List(ctx, &deployments, client.InNamespace(e.ObjectNew.GetName()), client.UnsafeDisableDeepCopy); err != nil {
+				return // only when the cache has stopped
+			}
+			for i := range deployments.Items {
+				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&deployments.Items[i])})
+			}
+		},
 	}
 }

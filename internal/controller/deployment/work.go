@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -68,9 +69,15 @@ func (w *work) do(ctx context.Context, step rollout.Step) error {
 	case rollout.Delete:
 		return w.delete(ctx, step.ReplicaSet)
 	case rollout.SetRevision:
-		return w.setRevision(ctx, step.Revision)
+		return w.setRevision(ctx, step)
 	case rollout.SetStatus:
 		return w.setStatus(ctx, step.Status)
+	case rollout.Rollback:
+		return w.answer(ctx, step.Note(), func(d *appsv1.Deployment) { d.Spec.Template = step.Template })
+	case rollout.Pause:
+		return w.answer(ctx, step.Note(), func(d *appsv1.Deployment) { d.Spec.Paused = true })
+	case rollout.GiveUp:
+		return w.answer(ctx, step.Note(), func(*appsv1.Deployment) {})
 	}
 	return fmt.Errorf("no way to do %T", step)
 }
@@ -138,12 +145,16 @@ func (w *work) scale(ctx context.Context, step rollout.Scale) error {
 	if rs.Annotations == nil {
 		patch = append(patch, map[string]any{"op": "add", "path": "/metadata/annotations", "value": map[string]string{}})
 	}
-	for key, value := range map[string]int32{
-		rollout.AnnotationDesiredReplicas: step.Desired,
-		rollout.AnnotationMaxReplicas:     step.Max,
-	} {
+	annotations := map[string]string{
+		rollout.AnnotationDesiredReplicas: strconv.Itoa(int(step.Desired)),
+		rollout.AnnotationMaxReplicas:     strconv.Itoa(int(step.Max)),
+	}
+	if step.From != step.To {
+		annotations[v1alpha1.AnnotationScaledBecause] = step.Why
+	}
+	for key, value := range annotations {
 		path := "/metadata/annotations/" + strings.ReplaceAll(key, "/", "~1")
-		patch = append(patch, map[string]any{"op": "add", "path": path, "value": strconv.Itoa(int(value))})
+		patch = append(patch, map[string]any{"op": "add", "path": path, "value": value})
 	}
 	encoded, err := json.Marshal(patch)
 	if err != nil {
@@ -197,10 +208,17 @@ func (w *work) note(rs *appsv1.ReplicaSet, verb string, err error) error {
 	return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, err)
 }
 
-func (w *work) setRevision(ctx context.Context, revision string) error {
+func (w *work) setRevision(ctx context.Context, step rollout.SetRevision) error {
+	annotations := map[string]*string{rollout.AnnotationRevision: &step.Revision}
+	if step.Cause != nil {
+		annotations[v1alpha1.AnnotationNotedCause] = step.Cause
+	}
+	for _, key := range step.Drop {
+		annotations[key] = nil
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid":         w.deployment.UID,
-		"annotations": map[string]string{rollout.AnnotationRevision: revision},
+		"annotations": annotations,
 	}})
 	if err != nil {
 		return fmt.Errorf("encode patch: %w", err)
@@ -208,6 +226,19 @@ func (w *work) setRevision(ctx context.Context, revision string) error {
 	written := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.deployment.Namespace, Name: w.deployment.Name}}
 	err = w.client.Patch(ctx, written, client.RawPatch(types.MergePatchType, patch))
 	return w.noteDeployment(written, "note revision of", err)
+}
+
+// answer notes a failure and changes the Deployment, in one write, if it has not
+// changed since it was read.
+func (w *work) answer(ctx context.Context, note map[string]string, change func(*appsv1.Deployment)) error {
+	written := w.deployment.DeepCopy()
+	if written.Annotations == nil {
+		written.Annotations = map[string]string{}
+	}
+	maps.Copy(written.Annotations, note)
+	change(written)
+	err := w.client.Patch(ctx, written, client.MergeFromWithOptions(w.deployment, client.MergeFromWithOptimisticLock{}))
+	return w.noteDeployment(written, "answer the failure of", err)
 }
 
 func (w *work) setStatus(ctx context.Context, status appsv1.DeploymentStatus) error {
