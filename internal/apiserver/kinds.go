@@ -136,7 +136,7 @@ func kinds() map[string]*kind {
 
 		{resource: "events", singular: "event", shortNames: []string{"ev"}, uncached: true, ttl: eventSeconds,
 			newObject: object[corev1.Event], newList: object[corev1.EventList],
-			createOnUpdate: true, collection: rest.Unsupported, fields: eventFields},
+			createOnUpdate: true, collection: rest.Unsupported, fields: eventFields, prepareCreate: untrack},
 
 		{resource: "nodes", singular: "node", shortNames: []string{"no"}, global: true, prefix: "/minions", keepsStatus: true,
 			newObject: object[corev1.Node], newList: object[corev1.NodeList], fields: nodeFields},

@@ -182,6 +182,9 @@ func (l logs) agent(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	node := found.(*corev1.Node)
+	if node.Status.DaemonEndpoints.KubeletEndpoint.Port == 0 {
+		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %s serves no logs: its containers run no processes", name))
+	}
 	for _, address := range node.Status.Addresses {
 		if address.Type == corev1.NodeInternalIP {
 			return net.JoinHostPort(address.Address, strconv.Itoa(int(node.Status.DaemonEndpoints.KubeletEndpoint.Port))), nil

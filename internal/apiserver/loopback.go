@@ -39,6 +39,15 @@ type loopbackKey struct{}
 // outside the process can set a context value.
 func fromLoopback(ctx context.Context) bool { return ctx.Value(loopbackKey{}) != nil }
 
+// untrack has an object that a part of this process makes carry no managed
+// fields, until somebody applies to it on the server's side. They would be half
+// of a pod's size, and most of the work of each change of its status.
+func untrack(ctx context.Context, obj runtime.Object) {
+	if fromLoopback(ctx) {
+		metaOf(obj).SetManagedFields(nil)
+	}
+}
+
 // loopback is an http.RoundTripper that calls a handler. The response's body is
 // streamed: a watch works.
 type loopback struct{ handler http.Handler }

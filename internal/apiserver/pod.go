@@ -13,7 +13,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-func podCreate(_ context.Context, obj runtime.Object) {
+func podCreate(ctx context.Context, obj runtime.Object) {
+	untrack(ctx, obj)
 	p := obj.(*corev1.Pod)
 	aliasServiceAccount(&p.Spec)
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qosClass(p)}
