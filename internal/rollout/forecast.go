@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Forecast is how a rollout goes if every pod that finds a node becomes
@@ -19,10 +21,12 @@ type Forecast struct {
 
 	// Complete says that the rollout ends with all pods new and available. If
 	// not, Stuck says what it waits for in vain, and Homeless are the pods that
-	// found no node.
+	// found no node; or Instead is the step that makes another rollout of it, as
+	// it has failed already.
 	Complete bool
 	Stuck    string
 	Homeless []*corev1.Pod
+	Instead  string
 
 	// Waits is how often, one time after the other, pods must become available
 	// before the rollout goes on or is complete; StopWaits is how often
@@ -107,8 +111,8 @@ func ForecastOf(s Snapshot, room Room) Forecast {
 			_, wave.Available = f.count()
 			f.forecast.Waves = append(f.forecast.Waves, wave)
 		}
-		if f.other != "" {
-			return f.end(f.other)
+		if f.instead != "" {
+			return f.end("")
 		}
 		if len(plan.Steps) == 0 && wave.Starting+wave.Stopping == 0 && !f.waitForOld() {
 			return f.end(plan.Waiting)
@@ -126,7 +130,7 @@ type future struct {
 	made     int
 	homes    map[types.UID]bool // pods that have a node
 	fresh    map[types.UID]bool // pods that the forecast has made
-	other    string             // a step that makes it another rollout
+	instead  string             // a step that makes it another rollout
 }
 
 func newFuture(s Snapshot, room Room) *future {
@@ -199,11 +203,16 @@ func (f *future) carryOut(steps []Step) Wave {
 		case Delete:
 			f.drop(step.ReplicaSet)
 		case SetRevision:
-			f.Deployment.Annotations = with(f.Deployment.Annotations, AnnotationRevision, step.Revision)
+			f.Deployment.Annotations = with(without(f.Deployment.Annotations, step.Drop...), AnnotationRevision, step.Revision)
+			if step.Cause != nil {
+				f.Deployment.Annotations[v1alpha1.AnnotationNotedCause] = *step.Cause
+			}
+		case GiveUp:
+			f.Deployment.Annotations = merged(f.Deployment.Annotations, step.Note())
 		case SetStatus:
 			f.Deployment.Status = step.Status
 		default:
-			f.other = step.String()
+			f.instead = step.String()
 		}
 	}
 	return wave
@@ -401,6 +410,8 @@ func (f *future) end(waiting string) Forecast {
 	out := f.forecast
 	d, err := newDraft(f.Snapshot)
 	switch {
+	case f.instead != "":
+		out.Instead = f.instead
 	case err != nil:
 		out.Stuck = waiting
 	case d.complete():

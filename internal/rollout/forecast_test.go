@@ -109,6 +109,9 @@ func (f Forecast) text() string {
 	if f.Complete {
 		return b.String() + "complete\n"
 	}
+	if f.Instead != "" {
+		return b.String() + "instead: " + f.Instead + "\n"
+	}
 	return b.String() + "stuck, waiting for " + f.Stuck + "\n"
 }
 
