@@ -208,7 +208,9 @@ func (f *future) carryOut(steps []Step) Wave {
 				f.Deployment.Annotations[v1alpha1.AnnotationNotedCause] = *step.Cause
 			}
 		case GiveUp:
-			f.Deployment.Annotations = merged(f.Deployment.Annotations, step.Note())
+			for k, v := range step.Note() {
+				f.Deployment.Annotations = with(f.Deployment.Annotations, k, v)
+			}
 		case SetStatus:
 			f.Deployment.Status = step.Status
 		default:
