@@ -18,7 +18,7 @@ const module = "windlass.dev/windlass/"
 // its own subpackages. A part that is not listed may import none.
 var allowed = map[string][]string{
 	"cmd/windlass":        {"internal/cli"},
-	"internal/cli":        {"internal/server", "internal/image"},
+	"internal/cli":        {"internal/server", "internal/image", "internal/foresight", "api/v1alpha1"},
 	"internal/server":     {"*"}, // the composition root
 	"internal/agent":      {"api/v1alpha1"},
 	"internal/oci":        {"internal/agent"}, // adapters implement
@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"internal/controller": {"internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":  {"api/v1alpha1"},
 	"internal/rollout":    {"api/v1alpha1"},
+	"internal/foresight":  {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
 	"examples/demo":       {"test/harness"},
 	"test/e2e":            {"test/harness"},
 	"test/benchmark":      {"test/harness"},
@@ -42,6 +43,12 @@ var forbidden = []struct{ part, path, why string }{
 	{"internal/rollout", "sigs.k8s.io/controller-runtime", "the heart decides; it does not act"},
 	{"internal/rollout", "log", "a decision carries its Why; nothing is logged"},
 	{"internal/rollout", "math/rand", "the same snapshot makes the same plan"},
+	{"internal/scheduler/fit", "context", "which node is best is decided, not done"},
+	{"internal/scheduler/fit", "k8s.io/client-go", "which node is best is decided, not done"},
+	{"internal/scheduler/fit", "sigs.k8s.io/controller-runtime", "which node is best is decided, not done"},
+	{"internal/foresight", "context", "what will be follows from facts that others read"},
+	{"internal/foresight", "k8s.io/client-go", "what will be follows from facts that others read"},
+	{"internal/foresight", "sigs.k8s.io/controller-runtime", "what will be follows from facts that others read"},
 	{"internal/apiserver/validation", "k8s.io/client-go", "validation is pure"},
 }
 

@@ -1,0 +1,169 @@
+package foresight
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+)
+
+// Reference is a place in a pod template that names an object.
+type Reference struct {
+	Object
+	Key      string // in its data, "" for the whole
+	Optional bool
+	Field    string
+}
+
+// References returns every Secret, ConfigMap, PersistentVolumeClaim and
+// ServiceAccount that pods of a template need, in its order.
+func References(template *corev1.PodTemplateSpec) []Reference {
+	r := references{field: "spec.template.spec"}
+	spec := &template.Spec
+	if name := spec.ServiceAccountName; name != "" && name != "default" {
+		r.add("ServiceAccount", name, "", nil, ".serviceAccountName")
+	}
+	for i, secret := range spec.ImagePullSecrets {
+		r.add("Secret", secret.Name, "", ptr.To(true), fmt.Sprintf(".imagePullSecrets[%d]", i))
+	}
+	for _, list := range []struct {
+		name       string
+		containers []corev1.Container
+	}{{"initContainers", spec.InitContainers}, {"containers", spec.Containers}} {
+		for i := range list.containers {
+			r.container(&list.containers[i], fmt.Sprintf(".%s[%s]", list.name, list.containers[i].Name))
+		}
+	}
+	for i := range spec.Volumes {
+		r.volume(&spec.Volumes[i], fmt.Sprintf(".volumes[%s]", spec.Volumes[i].Name))
+	}
+	return r.found
+}
+
+type references struct {
+	field string
+	found []Reference
+}
+
+func (r *references) add(kind, name, key string, optional *bool, field string) {
+	r.found = append(r.found, Reference{Object: Object{kind, name}, Key: key, Optional: ptr.Deref(optional, false), Field: r.field + field})
+}
+
+func (r *references) container(c *corev1.Container, at string) {
+	for i, from := range c.EnvFrom {
+		field := fmt.Sprintf("%s.envFrom[%d]", at, i)
+		if m := from.ConfigMapRef; m != nil {
+			r.add("ConfigMap", m.Name, "", m.Optional, field+".configMapRef")
+		}
+		if s := from.SecretRef; s != nil {
+			r.add("Secret", s.Name, "", s.Optional, field+".secretRef")
+		}
+	}
+	for _, env := range c.Env {
+		if env.ValueFrom == nil {
+			continue
+		}
+		field := fmt.Sprintf("%s.env[%s].valueFrom", at, env.Name)
+		if m := env.ValueFrom.ConfigMapKeyRef; m != nil {
+			r.add("ConfigMap", m.Name, m.Key, m.Optional, field+".configMapKeyRef")
+		}
+		if s := env.ValueFrom.SecretKeyRef; s != nil {
+			r.add("Secret", s.Name, s.Key, s.Optional, field+".secretKeyRef")
+		}
+	}
+}
+
+func (r *references) volume(v *corev1.Volume, at string) {
+	if s := v.Secret; s != nil {
+		r.files("Secret", s.SecretName, s.Items, s.Optional, at+".secret")
+	}
+	if m := v.ConfigMap; m != nil {
+		r.files("ConfigMap", m.Name, m.Items, m.Optional, at+".configMap")
+	}
+	if c := v.PersistentVolumeClaim; c != nil {
+		r.add("PersistentVolumeClaim", c.ClaimName, "", nil, at+".persistentVolumeClaim")
+	}
+	if v.Projected == nil {
+		return
+	}
+	for i, source := range v.Projected.Sources {
+		field := fmt.Sprintf("%s.projected.sources[%d]", at, i)
+		if s := source.Secret; s != nil {
+			r.files("Secret", s.Name, s.Items, s.Optional, field+".secret")
+		}
+		if m := source.ConfigMap; m != nil {
+			r.files("ConfigMap", m.Name, m.Items, m.Optional, field+".configMap")
+		}
+	}
+}
+
+// files adds an object that becomes files: all of its keys, or those named.
+func (r *references) files(kind, name string, items []corev1.KeyToPath, optional *bool, field string) {
+	if len(items) == 0 {
+		r.add(kind, name, "", optional, field)
+	}
+	for _, item := range items {
+		r.add(kind, name, item.Key, optional, field)
+	}
+}
+
+// missingObjects finds what the pods refer to and is not there. An object is told
+// once, with the first field that names it; so is a key.
+func missingObjects(facts *Facts) (blocks, warnings []Finding) {
+	type place struct {
+		Object
+		key string
+	}
+	told := map[place]bool{}
+	for _, ref := range References(&facts.After.Spec.Template) {
+		found, looked := facts.Found[ref.Object]
+		f, at := Finding{Field: ref.Field, Value: ref.Name}, place{Object: ref.Object}
+		what := fmt.Sprintf("%s %s", ref.Kind, ref.Name)
+		optional := ref.Optional
+		switch {
+		case !looked || found.Presence == Present && (ref.Key == "" || slices.Contains(found.Keys, ref.Key)):
+			continue
+		case ref.Optional && found.Presence != Absent: // a pod can do without a key
+			continue
+		case found.Presence == Present:
+			at.key = ref.Key
+			f.What = fmt.Sprintf("%s has no key %q", what, ref.Key)
+			f.Mend = "add the key, or mark the reference optional"
+		case found.Presence == Absent:
+			f.What, f.Mend = what+" does not exist", "create it"
+			if ref.Kind == "Secret" || ref.Kind == "ConfigMap" {
+				f.Mend = "create it, or mark the reference optional"
+			}
+		case found.Presence == Unserved:
+			f.What, f.Mend = fmt.Sprintf("%s cannot be had: this cluster has no %ss", what, ref.Kind), "use a volume of another kind"
+		default:
+			optional = true
+			f.What = fmt.Sprintf("whether %s exists could not be found out: %s", what, found.Why)
+		}
+		if told[at] {
+			continue
+		}
+		switch {
+		case !optional:
+			told[at] = true
+			blocks = append(blocks, f)
+		case found.Presence == Unknown:
+			told[at] = true
+			warnings = append(warnings, f)
+		case isPullSecret(ref):
+			told[at] = true
+			f.What += ": the image is pulled without it"
+			f.Mend = "create it, if the registry asks for it"
+			warnings = append(warnings, f)
+		}
+	}
+	return blocks, warnings
+}
+
+// isPullSecret says whether a reference is to the credentials of a registry.
+// Nothing but a pull fails without them.
+func isPullSecret(ref Reference) bool {
+	const place = "spec.template.spec.imagePullSecrets"
+	return len(ref.Field) > len(place) && ref.Field[:len(place)] == place
+}
