@@ -33,6 +33,7 @@ import (
 	nodecontroller "windlass.dev/windlass/internal/controller/node"
 	"windlass.dev/windlass/internal/controller/podgc"
 	"windlass.dev/windlass/internal/controller/replicaset"
+	"windlass.dev/windlass/internal/controller/rolloutrecord"
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
 	"windlass.dev/windlass/internal/event"
@@ -163,6 +164,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 			}
 			return replicaset.Setup(m, sets, replicators)
 		}},
+		{"rolloutrecord-controller", func(m manager.Manager, _ record.EventRecorder) error { return rolloutrecord.Setup(m) }},
 		{"default-scheduler", scheduler.Setup},
 		{"endpoint-slice-controller", endpointslice.Setup},
 		{"garbage-collector-controller", garbage.Setup},

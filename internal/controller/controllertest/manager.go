@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/apiserver/apiservertest"
 )
 
@@ -26,8 +28,14 @@ func Start(t testing.TB, setups ...func(ctrl.Manager) error) client.Client {
 	t.Helper()
 	api := rest.CopyConfig(apiservertest.Start(t))
 	api.WarningHandlerWithContext = rest.NoWarnings{}
+	kinds := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(kinds); err != nil {
+			t.Fatalf("register kinds: %v", err)
+		}
+	}
 	mgr, err := ctrl.NewManager(api, ctrl.Options{
-		Scheme:     scheme.Scheme,
+		Scheme:     kinds,
 		Metrics:    server.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)}, // tests run more than once
 	})
@@ -48,7 +56,7 @@ func Start(t testing.TB, setups ...func(ctrl.Manager) error) client.Client {
 			t.Errorf("the manager ended: %v", err)
 		}
 	})
-	live, err := client.New(api, client.Options{Scheme: scheme.Scheme})
+	live, err := client.New(api, client.Options{Scheme: kinds})
 	if err != nil {
 		t.Fatalf("make a client: %v", err)
 	}

@@ -1,0 +1,138 @@
+package rolloutrecord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
+)
+
+// reconciler keeps the records of Deployments.
+type reconciler struct {
+	client client.Client // reads from the cache
+	writer writer
+	memory *memory
+}
+
+// Reconcile looks at a Deployment, decides about its records, and writes them.
+func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	for {
+		facts, err := r.look(ctx, request.NamespacedName)
+		if apierrors.IsNotFound(err) {
+			r.memory.forget(request.NamespacedName)
+			return ctrl.Result{}, nil
+		}
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		plan := Decide(facts)
+		r.memory.keep(request.NamespacedName, plan)
+		made, err := r.carryOut(ctx, request.NamespacedName, plan)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if !made {
+			return ctrl.Result{RequeueAfter: nextLook(plan, facts.Now)}, nil
+		}
+	}
+}
+
+// nextLook returns when to look again though nothing happens: when the plan says
+// so, and after a write, to see whether there is anything left to do.
+func nextLook(plan Plan, now time.Time) time.Duration {
+	var after time.Duration
+	if !plan.WakeAt.IsZero() {
+		after = max(plan.WakeAt.Sub(now), time.Millisecond)
+	}
+	if len(plan.Statuses) > 0 && (after == 0 || after > beat) {
+		after = beat
+	}
+	return after
+}
+
+// look reads all that a decision rests on, without copying what is in the cache.
+// It returns a not-found error when there is no such Deployment.
+func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts, error) {
+	f := Facts{Deployment: &appsv1.Deployment{}, Pods: map[types.UID][]Pod{}}
+	if err := r.client.Get(ctx, key, f.Deployment, client.UnsafeDisableDeepCopy); err != nil {
+		return f, err
+	}
+	var namespace corev1.Namespace
+	if err := r.client.Get(ctx, client.ObjectKey{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
+		return f, fmt.Errorf("read namespace: %w", err)
+	}
+	f.OnFailure = namespace.Annotations[v1alpha1.AnnotationOnFailure]
+	var sets appsv1.ReplicaSetList
+	if err := r.list(ctx, &sets, key.Namespace, controllerIndex, f.Deployment.UID); err != nil {
+		return f, fmt.Errorf("list replica sets: %w", err)
+	}
+	for i := range sets.Items {
+		rs := &sets.Items[i]
+		f.ReplicaSets = append(f.ReplicaSets, rs)
+		var pods corev1.PodList
+		if err := r.list(ctx, &pods, key.Namespace, controllerIndex, rs.UID); err != nil {
+			return f, fmt.Errorf("list pods: %w", err)
+		}
+		for i := range pods.Items {
+			f.Pods[rs.UID] = append(f.Pods[rs.UID], Pod{Pod: &pods.Items[i]})
+		}
+	}
+	var services corev1.ServiceList
+	if err := r.client.List(ctx, &services, client.InNamespace(key.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return f, fmt.Errorf("list services: %w", err)
+	}
+	for i := range services.Items {
+		f.Services = append(f.Services, &services.Items[i])
+	}
+	var records v1alpha1.RolloutRecordList
+	if err := r.list(ctx, &records, key.Namespace, targetIndex, f.Deployment.UID); err != nil {
+		return f, fmt.Errorf("list records: %w", err)
+	}
+	for i := range records.Items {
+		f.Records = append(f.Records, &records.Items[i])
+	}
+	r.memory.tell(key, &f)
+	return f, nil
+}
+
+func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace, index string, uid types.UID) error {
+	return r.client.List(ctx, into, client.InNamespace(namespace), client.MatchingFields{index: string(uid)}, client.UnsafeDisableDeepCopy)
+}
+
+// carryOut writes what was decided, and says whether it made a record, which has
+// no status yet.
+func (r *reconciler) carryOut(ctx context.Context, deployment types.NamespacedName, plan Plan) (made bool, err error) {
+	var errs []error
+	if plan.Create != nil {
+		record, err := r.writer.create(ctx, plan.Create)
+		if record != nil {
+			r.memory.made(deployment, record)
+		}
+		made = record != nil
+		errs = append(errs, err)
+	}
+	for _, change := range plan.Causes {
+		errs = append(errs, r.writer.setCause(ctx, deployment.Namespace, change))
+	}
+	for _, change := range plan.Statuses {
+		err := r.writer.setStatus(ctx, deployment.Namespace, change.Record, &change.Status)
+		switch {
+		case apierrors.IsNotFound(err):
+			r.memory.unmade(deployment, change.Revision)
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			r.memory.wrote(deployment, change.Revision, change.Status)
+		}
+	}
+	return made, errors.Join(errs...)
+}

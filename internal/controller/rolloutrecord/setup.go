@@ -1,0 +1,98 @@
+package rolloutrecord
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/api/v1alpha1"
+)
+
+const (
+	// controllerIndex finds ReplicaSets and pods by the UID of what controls
+	// them, targetIndex records by that of their target.
+	controllerIndex = "rolloutrecord.windlass.dev/controller"
+	targetIndex     = "rolloutrecord.windlass.dev/target"
+
+	// A reconcile that failed is tried again after firstRetry, then after twice
+	// as long each time, up to lastRetry.
+	firstRetry, lastRetry = 20 * time.Millisecond, 30 * time.Second
+
+	// workers is how many targets are worked on at the same time.
+	workers = 2
+)
+
+// Setup adds the controllers of the records of Deployments and of Services to a
+// manager, which must have the types of k8s.io/client-go/kubernetes/scheme and of
+// api/v1alpha1.
+func Setup(mgr ctrl.Manager) error {
+	for _, index := range []struct {
+		object client.Object
+		name   string
+		of     client.IndexerFunc
+	}{
+		{&appsv1.ReplicaSet{}, controllerIndex, controllerOf},
+		{&corev1.Pod{}, controllerIndex, controllerOf},
+		{&v1alpha1.RolloutRecord{}, targetIndex, targetOf},
+	} {
+		if err := mgr.GetFieldIndexer().IndexField(context.Background(), index.object, index.name, index.of); err != nil {
+			return fmt.Errorf("index %T: %w", index.object, err)
+		}
+	}
+	w := writer{client: mgr.GetClient(), live: mgr.GetAPIReader()}
+	if err := setupDeployments(mgr, &reconciler{client: mgr.GetClient(), writer: w, memory: newMemory(time.Now)}); err != nil {
+		return fmt.Errorf("set up the controller of Deployments' records: %w", err)
+	}
+	if err := setupServices(mgr, newSwitcher(mgr.GetClient(), w, time.Now)); err != nil {
+		return fmt.Errorf("set up the controller of Services' records: %w", err)
+	}
+	return nil
+}
+
+func setupDeployments(mgr ctrl.Manager, r *reconciler) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("rolloutrecord").
+		Watches(&appsv1.Deployment{}, r.onDeployment()).
+		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
+		Watches(&corev1.Pod{}, r.onPod()).
+		Watches(&v1alpha1.RolloutRecord{}, r.onRecord()).
+		WithOptions(options()).
+		Complete(r)
+}
+
+func setupServices(mgr ctrl.Manager, s *switcher) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("rolloutrecord-service").
+		Watches(&corev1.Service{}, s.onService()).
+		Watches(&discoveryv1.EndpointSlice{}, s.onSlice()).
+		WithOptions(options()).
+		Complete(s)
+}
+
+func options() controller.Options {
+	return controller.Options{
+		MaxConcurrentReconciles: workers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
+	}
+}
+
+func controllerOf(object client.Object) []string {
+	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
+		return []string{string(owner.UID)}
+	}
+	return nil
+}
+
+func targetOf(object client.Object) []string {
+	return []string{string(object.(*v1alpha1.RolloutRecord).Spec.Target.UID)}
+}
