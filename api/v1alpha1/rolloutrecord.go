@@ -12,10 +12,15 @@ import (
 // and how it ended. It is kept as long as the revision that it led to: the set
 // of that revision owns it.
 type RolloutRecord struct {
-	metav1.TypeMeta   `json:",inline"`
+	metav1.TypeMeta `json:",inline"`
+
+	// Standard object's metadata.
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   RolloutRecordSpec   `json:"spec,omitempty"`
+	// What is known of the rollout when it begins.
+	Spec RolloutRecordSpec `json:"spec,omitempty"`
+
+	// What has happened so far.
 	Status RolloutRecordStatus `json:"status,omitempty"`
 }
 
@@ -24,8 +29,11 @@ type RolloutRecord struct {
 // RolloutRecordList is a list of RolloutRecords.
 type RolloutRecordList struct {
 	metav1.TypeMeta `json:",inline"`
+
+	// Standard list metadata.
 	metav1.ListMeta `json:"metadata,omitempty"`
 
+	// Items are the records.
 	Items []RolloutRecord `json:"items"`
 }
 
@@ -72,10 +80,17 @@ type RolloutRecordSpec struct {
 
 // RolloutTarget names an object in the record's namespace.
 type RolloutTarget struct {
-	APIVersion string    `json:"apiVersion"`
-	Kind       string    `json:"kind"`
-	Name       string    `json:"name"`
-	UID        types.UID `json:"uid"`
+	// APIVersion is the group and version of the object: apps/v1.
+	APIVersion string `json:"apiVersion"`
+
+	// Kind is the object's: Deployment or Service.
+	Kind string `json:"kind"`
+
+	// Name is the object's.
+	Name string `json:"name"`
+
+	// UID tells the object from others that had its name.
+	UID types.UID `json:"uid"`
 }
 
 // RolloutSide is one side of a rollout: the old pods or the new ones.
@@ -97,10 +112,12 @@ type FieldChange struct {
 	// name: spec.containers[httpd].image.
 	Path string `json:"path"`
 
-	// From and To are the values as JSON without the quotes of a plain string;
-	// empty when the field is not set.
+	// From is the old value as JSON without the quotes of a plain string; empty
+	// when the field was not set.
 	From string `json:"from,omitempty"`
-	To   string `json:"to,omitempty"`
+
+	// To is the new value, as From.
+	To string `json:"to,omitempty"`
 }
 
 // Author is who made a change, as the API server saw the request.
@@ -122,13 +139,20 @@ type RolloutStrategy struct {
 	// Type is RollingUpdate, Recreate, or Switch for a Service's selector.
 	Type string `json:"type,omitempty"`
 
-	Replicas       int32 `json:"replicas"`
-	MaxSurge       int32 `json:"maxSurge,omitempty"`
+	// Replicas is how many pods are wanted.
+	Replicas int32 `json:"replicas"`
+
+	// MaxSurge is how many pods more than that there may be.
+	MaxSurge int32 `json:"maxSurge,omitempty"`
+
+	// MaxUnavailable is how many pods fewer than that may be available.
 	MaxUnavailable int32 `json:"maxUnavailable,omitempty"`
 
+	// MinReadySeconds is how long a pod must be ready to count as available.
 	MinReadySeconds int32 `json:"minReadySeconds,omitempty"`
 
-	// ProgressDeadlineSeconds is absent when there is no deadline.
+	// ProgressDeadlineSeconds is how long a rollout may go without progress;
+	// absent when there is no deadline.
 	ProgressDeadlineSeconds *int32 `json:"progressDeadlineSeconds,omitempty"`
 
 	// OnFailure is what happens when the rollout fails.
@@ -171,33 +195,46 @@ func (p RolloutPhase) Over() bool {
 
 // RolloutRecordStatus is what has happened so far.
 type RolloutRecordStatus struct {
+	// Phase is where the rollout is: Progressing, Paused, Completed, RolledBack,
+	// Superseded or Failed.
 	Phase RolloutPhase `json:"phase,omitempty"`
 
-	// Reason is why the phase is what it is, in one CamelCase word, and Message
-	// the same for people. While a rollout goes on it is what it waits for.
-	Reason  string `json:"reason,omitempty"`
+	// Reason is why the phase is what it is, in one CamelCase word. While a
+	// rollout goes on it is what it waits for.
+	Reason string `json:"reason,omitempty"`
+
+	// Message is Reason for people.
 	Message string `json:"message,omitempty"`
 
-	// EndedAt is when the outcome was reached, and Duration how long it took.
-	EndedAt  *metav1.MicroTime `json:"endedAt,omitempty"`
-	Duration *metav1.Duration  `json:"duration,omitempty"`
+	// EndedAt is when the outcome was reached.
+	EndedAt *metav1.MicroTime `json:"endedAt,omitempty"`
 
-	// Replicas are the active pods of both sides, UpdatedReplicas those of the
-	// new one, AvailableReplicas those of both that are available.
-	Replicas          int32 `json:"replicas"`
-	UpdatedReplicas   int32 `json:"updatedReplicas"`
+	// Duration is how long it took to reach the outcome.
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// Replicas are the active pods of both sides.
+	Replicas int32 `json:"replicas"`
+
+	// UpdatedReplicas are the active pods of the new side.
+	UpdatedReplicas int32 `json:"updatedReplicas"`
+
+	// AvailableReplicas are the available pods of both sides.
 	AvailableReplicas int32 `json:"availableReplicas"`
 
-	// Steps are the changes of the sets' sizes in their order; the first
-	// StepsOmitted of them were dropped to keep the record small.
-	Steps        []RolloutStep `json:"steps,omitempty"`
-	StepsOmitted int32         `json:"stepsOmitted,omitempty"`
+	// Steps are the changes of the sets' sizes in their order.
+	Steps []RolloutStep `json:"steps,omitempty"`
+
+	// StepsOmitted is how many of the first steps were dropped to keep the
+	// record small.
+	StepsOmitted int32 `json:"stepsOmitted,omitempty"`
 
 	// Pods are the timelines of the pods of both sides, by the time of their
-	// creation. PodsOmitted were dropped to keep the record small: they are in
-	// Timings all the same.
-	Pods        []PodTimeline `json:"pods,omitempty"`
-	PodsOmitted int32         `json:"podsOmitted,omitempty"`
+	// creation.
+	Pods []PodTimeline `json:"pods,omitempty"`
+
+	// PodsOmitted is how many pods were dropped to keep the record small. They
+	// are in Timings all the same.
+	PodsOmitted int32 `json:"podsOmitted,omitempty"`
 
 	// Timings sum up how long the stages of the pods' lives took.
 	Timings []StageTiming `json:"timings,omitempty"`
@@ -210,10 +247,17 @@ type RolloutRecordStatus struct {
 
 // RolloutStep is one change of the size of a set.
 type RolloutStep struct {
+	// Time is when the size was changed.
 	Time metav1.MicroTime `json:"time"`
-	Set  string           `json:"set"`
-	From int32            `json:"from"`
-	To   int32            `json:"to"`
+
+	// Set is the name of the ReplicaSet.
+	Set string `json:"set"`
+
+	// From is the size before.
+	From int32 `json:"from"`
+
+	// To is the size after.
+	To int32 `json:"to"`
 
 	// Why is the reason that the controller gave.
 	Why string `json:"why,omitempty"`
@@ -222,21 +266,45 @@ type RolloutStep struct {
 // PodTimeline is what happened to one pod and when. A moment that has not come,
 // or was not seen, is absent.
 type PodTimeline struct {
+	// Name is the pod's.
 	Name string `json:"name"`
-	Set  string `json:"set"`
+
+	// Set is the name of the ReplicaSet that the pod is of.
+	Set string `json:"set"`
+
+	// Node is where the pod runs.
 	Node string `json:"node,omitempty"`
 
-	Created    *metav1.MicroTime `json:"created,omitempty"`
-	Scheduled  *metav1.MicroTime `json:"scheduled,omitempty"`
-	ImageReady *metav1.MicroTime `json:"imageReady,omitempty"` // all images are on the node
-	Started    *metav1.MicroTime `json:"started,omitempty"`    // the last container was started for the first time
-	Ready      *metav1.MicroTime `json:"ready,omitempty"`      // for the first time
-	Available  *metav1.MicroTime `json:"available,omitempty"`  // for the first time
+	// Created is when the pod was made.
+	Created *metav1.MicroTime `json:"created,omitempty"`
 
-	StopRequested   *metav1.MicroTime `json:"stopRequested,omitempty"`   // the pod was deleted
-	EndpointRemoved *metav1.MicroTime `json:"endpointRemoved,omitempty"` // every live node's proxy has confirmed it
-	Drained         *metav1.MicroTime `json:"drained,omitempty"`         // no request in flight any more, or the bound was hit
-	Stopped         *metav1.MicroTime `json:"stopped,omitempty"`         // the last container has ended
+	// Scheduled is when a node was chosen.
+	Scheduled *metav1.MicroTime `json:"scheduled,omitempty"`
+
+	// ImageReady is when all images were on the node.
+	ImageReady *metav1.MicroTime `json:"imageReady,omitempty"`
+
+	// Started is when the last container was started for the first time.
+	Started *metav1.MicroTime `json:"started,omitempty"`
+
+	// Ready is when the pod was ready for the first time.
+	Ready *metav1.MicroTime `json:"ready,omitempty"`
+
+	// Available is when the pod was available for the first time.
+	Available *metav1.MicroTime `json:"available,omitempty"`
+
+	// StopRequested is when the pod was deleted.
+	StopRequested *metav1.MicroTime `json:"stopRequested,omitempty"`
+
+	// EndpointRemoved is when every live node's proxy had confirmed that it sends
+	// the pod no new connections.
+	EndpointRemoved *metav1.MicroTime `json:"endpointRemoved,omitempty"`
+
+	// Drained is when no request was in flight any more, or the bound was hit.
+	Drained *metav1.MicroTime `json:"drained,omitempty"`
+
+	// Stopped is when the last container had ended.
+	Stopped *metav1.MicroTime `json:"stopped,omitempty"`
 
 	// Note says what was not as it should be: why it does not start, that it was
 	// restarted, that the drain hit its bound.
@@ -247,10 +315,16 @@ type PodTimeline struct {
 type StageTiming struct {
 	// Stage is schedule, pull, start, ready, available, route (until no proxy
 	// sent new connections), drain or stop.
-	Stage  string          `json:"stage"`
-	Pods   int32           `json:"pods"`
+	Stage string `json:"stage"`
+
+	// Pods is how many pods went through the stage.
+	Pods int32 `json:"pods"`
+
+	// Median is how long half of them took at most.
 	Median metav1.Duration `json:"median"`
-	Max    metav1.Duration `json:"max"`
+
+	// Max is how long the slowest took.
+	Max metav1.Duration `json:"max"`
 }
 
 // TrafficCount is what a node's kernel counted. See docs/draining.md for what

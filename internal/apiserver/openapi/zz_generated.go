@@ -21041,15 +21041,16 @@ func schema_windlassdev_windlass_api_v1alpha1_FieldChange(ref common.ReferenceCa
 					},
 					"from": {
 						SchemaProps: spec.SchemaProps{
-							Description: "From and To are the values as JSON without the quotes of a plain string; empty when the field is not set.",
+							Description: "From is the old value as JSON without the quotes of a plain string; empty when the field was not set.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"to": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"string"},
-							Format: "",
+							Description: "To is the new value, as From.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
@@ -21127,77 +21128,84 @@ func schema_windlassdev_windlass_api_v1alpha1_PodTimeline(ref common.ReferenceCa
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "Name is the pod's.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"set": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "Set is the name of the ReplicaSet that the pod is of.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"node": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"string"},
-							Format: "",
+							Description: "Node is where the pod runs.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"created": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+							Description: "Created is when the pod was made.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"scheduled": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+							Description: "Scheduled is when a node was chosen.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"imageReady": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+							Description: "ImageReady is when all images were on the node.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"started": {
 						SchemaProps: spec.SchemaProps{
-							Description: "all images are on the node",
+							Description: "Started is when the last container was started for the first time.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"ready": {
 						SchemaProps: spec.SchemaProps{
-							Description: "the last container was started for the first time",
+							Description: "Ready is when the pod was ready for the first time.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"available": {
 						SchemaProps: spec.SchemaProps{
-							Description: "for the first time",
+							Description: "Available is when the pod was available for the first time.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"stopRequested": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+							Description: "StopRequested is when the pod was deleted.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"endpointRemoved": {
 						SchemaProps: spec.SchemaProps{
-							Description: "the pod was deleted",
+							Description: "EndpointRemoved is when every live node's proxy had confirmed that it sends the pod no new connections.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"drained": {
 						SchemaProps: spec.SchemaProps{
-							Description: "every live node's proxy has confirmed it",
+							Description: "Drained is when no request was in flight any more, or the bound was hit.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"stopped": {
 						SchemaProps: spec.SchemaProps{
-							Description: "no request in flight any more, or the bound was hit",
+							Description: "Stopped is when the last container had ended.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
@@ -21240,20 +21248,23 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecord(ref common.Reference
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Default: map[string]interface{}{},
-							Ref:     ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+							Description: "Standard object's metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
 						},
 					},
 					"spec": {
 						SchemaProps: spec.SchemaProps{
-							Default: map[string]interface{}{},
-							Ref:     ref(v1alpha1.RolloutRecordSpec{}.OpenAPIModelName()),
+							Description: "What is known of the rollout when it begins.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.RolloutRecordSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Default: map[string]interface{}{},
-							Ref:     ref(v1alpha1.RolloutRecordStatus{}.OpenAPIModelName()),
+							Description: "What has happened so far.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.RolloutRecordStatus{}.OpenAPIModelName()),
 						},
 					},
 				},
@@ -21287,13 +21298,15 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordList(ref common.Refer
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Default: map[string]interface{}{},
-							Ref:     ref(metav1.ListMeta{}.OpenAPIModelName()),
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
 						},
 					},
 					"items": {
 						SchemaProps: spec.SchemaProps{
-							Type: []string{"array"},
+							Description: "Items are the records.",
+							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
@@ -21425,37 +21438,40 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref common.Ref
 				Properties: map[string]spec.Schema{
 					"phase": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"string"},
-							Format: "",
+							Description: "Phase is where the rollout is: Progressing, Paused, Completed, RolledBack, Superseded or Failed.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "Reason is why the phase is what it is, in one CamelCase word, and Message the same for people. While a rollout goes on it is what it waits for.",
+							Description: "Reason is why the phase is what it is, in one CamelCase word. While a rollout goes on it is what it waits for.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"message": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"string"},
-							Format: "",
+							Description: "Message is Reason for people.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"endedAt": {
 						SchemaProps: spec.SchemaProps{
-							Description: "EndedAt is when the outcome was reached, and Duration how long it took.",
+							Description: "EndedAt is when the outcome was reached.",
 							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"duration": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+							Description: "Duration is how long it took to reach the outcome.",
+							Ref:         ref(metav1.Duration{}.OpenAPIModelName()),
 						},
 					},
 					"replicas": {
 						SchemaProps: spec.SchemaProps{
-							Description: "Replicas are the active pods of both sides, UpdatedReplicas those of the new one, AvailableReplicas those of both that are available.",
+							Description: "Replicas are the active pods of both sides.",
 							Default:     0,
 							Type:        []string{"integer"},
 							Format:      "int32",
@@ -21463,21 +21479,23 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref common.Ref
 					},
 					"updatedReplicas": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "UpdatedReplicas are the active pods of the new side.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"availableReplicas": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "AvailableReplicas are the available pods of both sides.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"steps": {
 						SchemaProps: spec.SchemaProps{
-							Description: "Steps are the changes of the sets' sizes in their order; the first StepsOmitted of them were dropped to keep the record small.",
+							Description: "Steps are the changes of the sets' sizes in their order.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -21490,13 +21508,14 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref common.Ref
 					},
 					"stepsOmitted": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"integer"},
-							Format: "int32",
+							Description: "StepsOmitted is how many of the first steps were dropped to keep the record small.",
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"pods": {
 						SchemaProps: spec.SchemaProps{
-							Description: "Pods are the timelines of the pods of both sides, by the time of their creation. PodsOmitted were dropped to keep the record small: they are in Timings all the same.",
+							Description: "Pods are the timelines of the pods of both sides, by the time of their creation.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -21509,8 +21528,9 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutRecordStatus(ref common.Ref
 					},
 					"podsOmitted": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"integer"},
-							Format: "int32",
+							Description: "PodsOmitted is how many pods were dropped to keep the record small. They are in Timings all the same.",
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"timings": {
@@ -21601,28 +21621,32 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutStep(ref common.ReferenceCa
 				Properties: map[string]spec.Schema{
 					"time": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.MicroTime{}.OpenAPIModelName()),
+							Description: "Time is when the size was changed.",
+							Ref:         ref(metav1.MicroTime{}.OpenAPIModelName()),
 						},
 					},
 					"set": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "Set is the name of the ReplicaSet.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"from": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "From is the size before.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"to": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "To is the size after.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"why": {
@@ -21657,32 +21681,36 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutStrategy(ref common.Referen
 					},
 					"replicas": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "Replicas is how many pods are wanted.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"maxSurge": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"integer"},
-							Format: "int32",
+							Description: "MaxSurge is how many pods more than that there may be.",
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"maxUnavailable": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"integer"},
-							Format: "int32",
+							Description: "MaxUnavailable is how many pods fewer than that may be available.",
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"minReadySeconds": {
 						SchemaProps: spec.SchemaProps{
-							Type:   []string{"integer"},
-							Format: "int32",
+							Description: "MinReadySeconds is how long a pod must be ready to count as available.",
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"progressDeadlineSeconds": {
 						SchemaProps: spec.SchemaProps{
-							Description: "ProgressDeadlineSeconds is absent when there is no deadline.",
+							Description: "ProgressDeadlineSeconds is how long a rollout may go without progress; absent when there is no deadline.",
 							Type:        []string{"integer"},
 							Format:      "int32",
 						},
@@ -21710,30 +21738,34 @@ func schema_windlassdev_windlass_api_v1alpha1_RolloutTarget(ref common.Reference
 				Properties: map[string]spec.Schema{
 					"apiVersion": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "APIVersion is the group and version of the object: apps/v1.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"kind": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "Kind is the object's: Deployment or Service.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "Name is the object's.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"uid": {
 						SchemaProps: spec.SchemaProps{
-							Default: "",
-							Type:    []string{"string"},
-							Format:  "",
+							Description: "UID tells the object from others that had its name.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 				},
@@ -21760,19 +21792,22 @@ func schema_windlassdev_windlass_api_v1alpha1_StageTiming(ref common.ReferenceCa
 					},
 					"pods": {
 						SchemaProps: spec.SchemaProps{
-							Default: 0,
-							Type:    []string{"integer"},
-							Format:  "int32",
+							Description: "Pods is how many pods went through the stage.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
 						},
 					},
 					"median": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+							Description: "Median is how long half of them took at most.",
+							Ref:         ref(metav1.Duration{}.OpenAPIModelName()),
 						},
 					},
 					"max": {
 						SchemaProps: spec.SchemaProps{
-							Ref: ref(metav1.Duration{}.OpenAPIModelName()),
+							Description: "Max is how long the slowest took.",
+							Ref:         ref(metav1.Duration{}.OpenAPIModelName()),
 						},
 					},
 				},
