@@ -69,6 +69,9 @@ type kind struct {
 	// besides the spec.
 	prepareStatus func(obj, old runtime.Object)
 
+	// authored returns the part of an object whose last author is kept with it.
+	authored func(obj runtime.Object) any
+
 	// warnings returns what to tell the one who writes obj; old is nil at creation.
 	warnings func(obj, old runtime.Object) []string
 
@@ -119,7 +122,7 @@ func kinds() map[string]*kind {
 
 		{resource: "services", singular: "service", shortNames: []string{"svc"}, categories: all, prefix: "/services/specs",
 			newObject: object[corev1.Service], newList: object[corev1.ServiceList],
-			createOnUpdate: true, fields: serviceFields, prepareUpdate: serviceUpdate},
+			createOnUpdate: true, fields: serviceFields, prepareUpdate: serviceUpdate, authored: serviceAuthored},
 
 		{resource: "endpoints", singular: "endpoints", shortNames: []string{"ep"}, prefix: "/services/endpoints",
 			newObject: object[corev1.Endpoints], newList: object[corev1.EndpointsList], createOnUpdate: true},
@@ -144,11 +147,12 @@ func kinds() map[string]*kind {
 		{resource: "replicationcontrollers", singular: "replicationcontroller", shortNames: []string{"rc"}, categories: all,
 			prefix: "/controllers", newObject: object[corev1.ReplicationController], newList: object[corev1.ReplicationControllerList],
 			generation: true, collection: rest.OrphanDependents, fields: controllerFields,
-			prepareCreate: workloadCreate, prepareUpdate: workloadUpdate},
+			prepareCreate: workloadCreate, prepareUpdate: workloadUpdate, authored: controllerAuthored},
 
 		{group: "apps", resource: "deployments", singular: "deployment", shortNames: []string{"deploy"}, categories: all,
 			newObject: object[appsv1.Deployment], newList: object[appsv1.DeploymentList],
-			generation: true, prepareCreate: workloadCreate, prepareUpdate: deploymentUpdate, prepareStatus: deploymentStatus},
+			generation: true, prepareCreate: workloadCreate, prepareUpdate: deploymentUpdate, prepareStatus: deploymentStatus,
+			authored: deploymentAuthored},
 
 		{group: "apps", resource: "replicasets", singular: "replicaset", shortNames: []string{"rs"}, categories: all,
 			newObject: object[appsv1.ReplicaSet], newList: object[appsv1.ReplicaSetList],

@@ -10,13 +10,28 @@ import (
 	"windlass.dev/windlass/internal/apiserver/apiservertest"
 )
 
-// TestKubectl walks the API as kubectl's users do, over TLS.
-func TestKubectl(t *testing.T) {
+// kubectl returns a function that runs kubectl as a user would, over TLS, and
+// gives what it printed. The test is skipped where there is none.
+func kubectl(t *testing.T, server *apiservertest.Server) func(stdin, args string) (string, error) {
+	t.Helper()
 	path, err := exec.LookPath("kubectl")
 	if err != nil {
 		t.Skip("kubectl is not installed")
 	}
-	server := apiservertest.StartIn(t, t.TempDir())
+	cached := t.TempDir()
+	return func(stdin, args string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		command := exec.CommandContext(ctx, path, append([]string{"--kubeconfig", server.Kubeconfig, "--cache-dir", cached}, strings.Fields(args)...)...)
+		command.Stdin = strings.NewReader(stdin)
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+}
+
+// TestKubectl walks the API as kubectl's users do, over TLS.
+func TestKubectl(t *testing.T) {
+	run := kubectl(t, apiservertest.StartIn(t, t.TempDir()))
 	const web = `
 apiVersion: apps/v1
 kind: Deployment
@@ -28,6 +43,18 @@ spec:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: main, image: "httpd:1", ports: [{containerPort: 80}]}]}
 `
+	const record = `
+apiVersion: windlass.dev/v1alpha1
+kind: RolloutRecord
+metadata: {name: web-2}
+spec:
+  target: {apiVersion: apps/v1, kind: Deployment, name: web, uid: u}
+  revision: 2
+  to: {name: web-b, images: ["httpd:2"]}
+  cause: image main httpd:1 → httpd:2
+  startedAt: "2026-01-10T11:50:00.000000Z"
+`
+	stateful := strings.ReplaceAll(strings.Replace(web, "Deployment", "StatefulSet", 1), "httpd", "db")
 	for _, step := range []struct {
 		args, stdin string
 		want        string
@@ -59,15 +86,27 @@ spec:
 		{args: "delete pod p", want: `pod "p" deleted`},
 		{args: "delete deployment,svc web", want: `service "web" deleted`},
 		{args: "api-resources --categories=all -o name", want: "replicasets.apps"},
+		{args: "apply -f -", stdin: record, want: "rolloutrecord.windlass.dev/web-2 created"},
+		{args: "apply -f -", stdin: record, want: "rolloutrecord.windlass.dev/web-2 unchanged"},
+		{args: "apply -f -", stdin: strings.Replace(record, "revision: 2", "revisoin: 2", 1), want: `unknown field "spec.revisoin"`, fails: true},
+		{args: "apply -f -", stdin: strings.Replace(record, "revision: 2", "revision: 0", 1), want: "spec.revision: Invalid value: 0: must be 1 or more", fails: true},
+		{args: "apply --server-side --force-conflicts -f -", stdin: record, want: "web-2 serverside-applied"},
+		{args: `patch rr web-2 --type=merge --subresource=status -p {"status":{"phase":"Failed","reason":"CrashLoop","pods":[{"name":"a","set":"web-b"}]}}`, want: "patched"},
+		{args: `patch rr web-2 --type=json -p [{"op":"replace","path":"/spec/cause","value":"because"}]`, want: "patched"},
+		{args: "get rr", want: "deployment/web   2          because   Failed (CrashLoop)"},
+		{args: "get rolloutrecords -o wide", want: "httpd:2"},
+		{args: "get rolloutrecord.windlass.dev --field-selector=spec.target.name=web,status.phase=Failed -o name", want: "rolloutrecord.windlass.dev/web-2"},
+		{args: "describe rr web-2", want: "Reason:            CrashLoop"},
+		{args: "explain rolloutrecord.spec", want: "Target is what was changed"},
+		{args: "explain rr.status.pods.imageReady", want: "when all images were on the node"},
+		{args: "explain rolloutrecord.status --output=plaintext-openapiv2", want: "EndedAt is when the outcome was reached."},
+		{args: "delete rr web-2", want: `rolloutrecord.windlass.dev "web-2" deleted`},
+		{args: "apply -f -", stdin: stateful, want: `no matches for kind "StatefulSet" in version "apps/v1"`, fails: true},
 		{args: "create namespace nowhere --dry-run=server -o yaml", want: "phase: Active"},
 		{args: "get --raw /readyz?verbose", want: "[+]poststarthook/windlass-bootstrap ok"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		command := exec.CommandContext(ctx, path, append([]string{"--kubeconfig", server.Kubeconfig, "--cache-dir", t.TempDir()}, strings.Fields(step.args)...)...)
-		command.Stdin = strings.NewReader(step.stdin)
-		output, err := command.CombinedOutput()
-		cancel()
-		if (err != nil) != step.fails || !strings.Contains(string(output), step.want) {
+		output, err := run(step.stdin, step.args)
+		if (err != nil) != step.fails || !strings.Contains(output, step.want) {
 			t.Errorf("kubectl %s: %v, want %q in\n%s", step.args, err, step.want, output)
 		}
 	}

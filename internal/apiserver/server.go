@@ -79,6 +79,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	lazyOpenAPI(server)
+	noExtensions(server)
 	s := &Server{generic: server, config: cfg, failed: make(chan error, 1)}
 	return s, s.hooks()
 }
@@ -151,6 +152,7 @@ func tune(generic *genericapiserver.Config, cfg Config) {
 		sets.NewString("attach", "exec", "proxy", "log", "portforward"),
 	)
 	generic.ShutdownWatchTerminationGracePeriod = shutdownPatience
+	generic.BuildHandlerChainFunc = rememberCaller
 	generic.StorageObjectCountTracker = nil
 	generic.DisabledPostStartHooks.Insert("max-in-flight-filter")
 	generic.AddReadyzChecks(

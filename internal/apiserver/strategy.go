@@ -56,6 +56,9 @@ func (s strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	if s.kind.prepareCreate != nil {
 		s.kind.prepareCreate(ctx, obj)
 	}
+	if s.kind.authored != nil {
+		stampAuthor(ctx, obj)
+	}
 }
 
 // PrepareForUpdate implements rest.RESTUpdateStrategy.
@@ -63,11 +66,17 @@ func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object)
 	if status := part(obj, "Status"); status.IsValid() {
 		status.Set(part(old, "Status"))
 	}
+	if s.kind.authored != nil {
+		keepAuthor(obj, old)
+	}
 	if s.kind.prepareUpdate != nil {
 		s.kind.prepareUpdate(ctx, obj, old)
 	}
 	if s.kind.generation && !sameSpec(obj, old) {
 		metaOf(obj).SetGeneration(metaOf(old).GetGeneration() + 1)
+	}
+	if s.kind.authored != nil && !equality.Semantic.DeepEqual(s.kind.authored(obj), s.kind.authored(old)) {
+		stampAuthor(ctx, obj)
 	}
 }
 
@@ -106,7 +115,7 @@ func (s strategy) DefaultGarbageCollectionPolicy(context.Context) rest.GarbageCo
 }
 
 // GetResetFields implements rest.ResetFieldsStrategy: applying to the main
-// resource does not make one the owner of status fields.
+// resource does not make one the owner of status fields, nor of the author.
 func (s strategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set {
 	return resetFields(s.kind, fieldpath.MakePathOrDie("status"))
 }
@@ -127,6 +136,9 @@ type statusStrategy struct{ strategy }
 func (s statusStrategy) PrepareForUpdate(_ context.Context, obj, old runtime.Object) {
 	if spec := part(obj, "Spec"); spec.IsValid() {
 		spec.Set(part(old, "Spec"))
+	}
+	if s.kind.authored != nil {
+		keepAuthor(obj, old)
 	}
 	if s.kind.prepareStatus != nil {
 		s.kind.prepareStatus(obj, old)
@@ -152,9 +164,11 @@ func (s statusStrategy) GetResetFields() map[fieldpath.APIVersion]*fieldpath.Set
 }
 
 func resetFields(k *kind, path fieldpath.Path) map[fieldpath.APIVersion]*fieldpath.Set {
-	return map[fieldpath.APIVersion]*fieldpath.Set{
-		fieldpath.APIVersion(k.version().String()): fieldpath.NewSet(path),
+	set := fieldpath.NewSet(path)
+	if k.authored != nil {
+		set.Insert(authorPath)
 	}
+	return map[fieldpath.APIVersion]*fieldpath.Set{fieldpath.APIVersion(k.version().String()): set}
 }
 
 // part returns the field of obj called name, invalid when it has none.

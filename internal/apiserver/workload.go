@@ -47,12 +47,15 @@ func deploymentStatus(obj, old runtime.Object) {
 }
 
 func endpointSliceCreate(_ context.Context, obj runtime.Object) {
-	obj.(*discoveryv1.EndpointSlice).Generation = 1
+	s := obj.(*discoveryv1.EndpointSlice)
+	s.Generation = 1
+	dropTopology(s)
 }
 
 // endpointSliceUpdate counts every change but of annotations and the like.
 func endpointSliceUpdate(_ context.Context, obj, old runtime.Object) {
 	s, before := obj.(*discoveryv1.EndpointSlice), old.(*discoveryv1.EndpointSlice)
+	dropTopology(s)
 	content := func(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 		return &discoveryv1.EndpointSlice{
 			ObjectMeta:  metav1.ObjectMeta{Labels: s.Labels},
@@ -62,5 +65,13 @@ func endpointSliceUpdate(_ context.Context, obj, old runtime.Object) {
 	s.Generation = before.Generation
 	if !equality.Semantic.DeepEqual(content(s), content(before)) {
 		s.Generation++
+	}
+}
+
+// dropTopology removes what an older version of the API had. In this one nodeName
+// and zone are fields.
+func dropTopology(s *discoveryv1.EndpointSlice) {
+	for i := range s.Endpoints {
+		s.Endpoints[i].DeprecatedTopology = nil
 	}
 }
