@@ -17,22 +17,23 @@ const module = "windlass.dev/windlass/"
 // allowed says which of our own packages a part may import beside itself and
 // its own subpackages. A part that is not listed may import none.
 var allowed = map[string][]string{
-	"cmd/windlass":        {"internal/cli"},
-	"internal/cli":        {"internal/server", "internal/image", "internal/foresight", "api/v1alpha1"},
-	"internal/server":     {"*"}, // the composition root
-	"internal/agent":      {"api/v1alpha1"},
-	"internal/oci":        {"internal/agent"}, // adapters implement
-	"internal/image":      {"internal/agent"}, // what the agent
-	"internal/network":    {"internal/agent"}, // declares
-	"internal/proxy":      {"api/v1alpha1"},
-	"internal/apiserver":  {"internal/store", "internal/pki", "api/v1alpha1"},
-	"internal/controller": {"internal/rollout", "api/v1alpha1"},
-	"internal/scheduler":  {"api/v1alpha1"},
-	"internal/rollout":    {"api/v1alpha1"},
-	"internal/foresight":  {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
-	"examples/demo":       {"test/harness"},
-	"test/e2e":            {"test/harness"},
-	"test/benchmark":      {"test/harness"},
+	"cmd/windlass":         {"internal/cli"},
+	"internal/cli":         {"internal/server", "internal/image", "internal/foresight", "api/v1alpha1", "internal/rolloutview"},
+	"internal/server":      {"*"}, // the composition root
+	"internal/agent":       {"api/v1alpha1"},
+	"internal/oci":         {"internal/agent"}, // adapters implement
+	"internal/image":       {"internal/agent"}, // what the agent
+	"internal/network":     {"internal/agent"}, // declares
+	"internal/proxy":       {"api/v1alpha1"},
+	"internal/apiserver":   {"internal/store", "internal/pki", "api/v1alpha1"},
+	"internal/controller":  {"internal/rollout", "api/v1alpha1"},
+	"internal/scheduler":   {"api/v1alpha1"},
+	"internal/rollout":     {"api/v1alpha1"},
+	"internal/rolloutview": {"api/v1alpha1"},
+	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
+	"examples/demo":        {"test/harness"},
+	"test/e2e":             {"test/harness"},
+	"test/benchmark":       {"test/harness"},
 }
 
 // forbidden are imports that a part must do without, and why.
@@ -49,6 +50,8 @@ var forbidden = []struct{ part, path, why string }{
 	{"internal/foresight", "context", "what will be follows from facts that others read"},
 	{"internal/foresight", "k8s.io/client-go", "what will be follows from facts that others read"},
 	{"internal/foresight", "sigs.k8s.io/controller-runtime", "what will be follows from facts that others read"},
+	{"internal/rolloutview", "context", "it shows what it is given"},
+	{"internal/rolloutview", "k8s.io/client-go", "it shows what it is given"},
 	{"internal/apiserver/validation", "k8s.io/client-go", "validation is pure"},
 }
 
