@@ -408,7 +408,7 @@ func (a *Agent) cleanUp(pod *corev1.Pod) error {
 // deletePod writes a pod's last status and has the API forget it.
 func (a *Agent) deletePod(ctx context.Context, pod *corev1.Pod, last *report) error {
 	if last.news(reported(pod)) || last.annotation() != pod.Annotations[v1alpha1.AnnotationMoments] {
-		if _, err := a.patchStatus(ctx, pod, last); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		if _, err := a.writeStatus(ctx, pod, last); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 			return fmt.Errorf("write the last status: %w", err)
 		}
 	}

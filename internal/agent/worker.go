@@ -107,6 +107,9 @@ func (w *worker) run(ctx context.Context) {
 			w.cancelFetches()
 		}
 		for _, act := range decision.Acts {
+			if act.Kind == ActDeletePod && w.writing {
+				continue // it tells the last status unless that is being told: the end of the write asks again
+			}
 			w.begin(ctx, act)
 		}
 		wakeAt := earlier(decision.WakeAt, w.writeStatus(ctx, now, w.want))
@@ -297,7 +300,7 @@ func (w *worker) writeStatus(ctx context.Context, now time.Time, want *report) t
 	w.writing = true
 	pod := w.pod
 	w.acts.Go(func() {
-		written, err := w.agent.patchStatus(ctx, pod, want)
+		written, err := w.agent.writeStatus(ctx, pod, want)
 		w.post(func() { w.wrote(want, written, err) })
 	})
 	return time.Time{}
