@@ -28,6 +28,9 @@ var setup struct {
 	shared  *harness.Cluster
 }
 
+// binary is what is tested: `go test ./test/e2e -args -windlass PATH`.
+var binary = flag.String("windlass", filepath.Join("..", "..", "bin", "windlass"), "the `path` of the binary to test; its name must be windlass")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := harness.EnterNamespace(); errors.Is(err, harness.ErrNoNamespace) {
@@ -70,9 +73,12 @@ func prepare(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	setup.root, setup.binary = root, filepath.Join(root, "bin", "windlass")
+	setup.root = root
+	if setup.binary, err = filepath.Abs(*binary); err != nil {
+		return err
+	}
 	if _, err := os.Stat(setup.binary); err != nil {
-		return fmt.Errorf("bin/windlass is not built; run `make build` first: %w", err)
+		return fmt.Errorf("windlass is not built; run `make build` first: %w", err)
 	}
 	if setup.kubectl, err = exec.LookPath("kubectl"); err != nil {
 		setup.kubectl = filepath.Join(dir, "kubectl")

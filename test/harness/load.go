@@ -66,6 +66,12 @@ func (l *Load) Stop() Report {
 	return l.report
 }
 
+// Wait waits until the traffic has come to its limit and returns the result.
+func (l *Load) Wait() Report {
+	l.clients.Wait()
+	return l.Stop()
+}
+
 func (l *Load) client(ctx context.Context, url string, limit int64) {
 	client := &http.Client{
 		Timeout: 10 * time.Second,
