@@ -2,6 +2,7 @@ package deployment_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -32,8 +33,9 @@ import (
 const deadline = 60 * time.Second
 
 // cluster is a real API with the two controllers, and nodes without containers:
-// a pod is ready as soon as it exists, unless its image is "bad", and gone as
-// soon as it is asked to stop.
+// a pod is ready as soon as it exists, unless its image is "bad", which never
+// starts, or begins with "gone", which cannot be pulled; and it is gone as soon
+// as it is asked to stop.
 type cluster struct {
 	testing.TB
 	config *rest.Config
@@ -66,21 +68,27 @@ func newCluster(t testing.TB) *cluster {
 // stopControllers or the end of the test.
 func (c *cluster) startControllers() {
 	c.Helper()
+	c.stopControllers = c.startWith(client.New, func(mgr ctrl.Manager) error {
+		return errors.Join(deployment.Setup(mgr, c.events), replicaset.Setup(mgr, c.events, c.events))
+	})
+}
+
+// startWith runs controllers that write through a client of the test's making.
+func (c *cluster) startWith(newClient client.NewClientFunc, setup func(ctrl.Manager) error) (stop func()) {
+	c.Helper()
 	mgr, err := ctrl.NewManager(c.config, ctrl.Options{
 		Scheme:     scheme.Scheme,
+		NewClient:  newClient,
 		Metrics:    metricsserver.Options{BindAddress: "0"},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	if err != nil {
 		c.Fatal(err)
 	}
-	if err := deployment.Setup(mgr, c.events); err != nil {
+	if err := setup(mgr); err != nil {
 		c.Fatal(err)
 	}
-	if err := replicaset.Setup(mgr, c.events, c.events); err != nil {
-		c.Fatal(err)
-	}
-	c.stopControllers = c.background("controllers", mgr.Start)
+	return c.background("controllers", mgr.Start)
 }
 
 // background runs a function until the returned one is called, or the test ends.
@@ -130,6 +138,15 @@ func (c *cluster) live(ctx context.Context, pod *corev1.Pod, gone bool) {
 	case pod.Spec.NodeName == "":
 		err = c.kube.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
 			ObjectMeta: metav1.ObjectMeta{Name: pod.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: "hollow"}}, metav1.CreateOptions{})
+	case strings.HasPrefix(pod.Spec.Containers[0].Image, "gone"):
+		if len(pod.Status.ContainerStatuses) == 0 {
+			waiting := pod.DeepCopy()
+			waiting.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image,
+				State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "there is no such image"}},
+			}}
+			_, err = c.kube.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, waiting, metav1.UpdateOptions{})
+		}
 	case pod.Status.Phase == corev1.PodPending && pod.Spec.Containers[0].Image != "bad":
 		ready := pod.DeepCopy()
 		ready.Status.Phase = corev1.PodRunning
