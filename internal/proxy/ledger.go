@@ -31,9 +31,14 @@ func (p Path) key() Key {
 	return Key{Address: p.Way.Addr(), Second: p.Endpoint.Addr(), Port: p.Way.Port(), SecondPort: p.Endpoint.Port()}
 }
 
+// path is the inverse of Path.key.
+func (k Key) path() Path {
+	return Path{Way: netip.AddrPortFrom(k.Address, k.Port), Endpoint: netip.AddrPortFrom(k.Second, k.SecondPort)}
+}
+
 // addCount adds what an element of a counting set has to the counts.
 func addCount(counts map[Path]v1alpha1.TrafficCount, set string, key Key, n uint64) {
-	path := Path{Way: netip.AddrPortFrom(key.Address, key.Port), Endpoint: netip.AddrPortFrom(key.Second, key.SecondPort)}
+	path := key.path()
 	count := counts[path]
 	switch set {
 	case setConnections:

@@ -70,8 +70,8 @@ func (m *Memory) Counts() (map[Path]v1alpha1.TrafficCount, error) {
 	counts := map[Path]v1alpha1.TrafficCount{}
 	if m.table != nil {
 		for _, set := range pathSets {
-			for key, n := range m.table.sets[set.Name].packets {
-				addCount(counts, set.Name, key, n)
+			for key := range m.table.sets[set.Name].elements {
+				addCount(counts, set.Name, key, m.table.sets[set.Name].packets[key])
 			}
 		}
 	}

@@ -238,11 +238,18 @@ func (m *Model) Owner(way netip.AddrPort) string {
 	return ""
 }
 
-// Served returns the names, as namespace/name, of the Services that have rules.
+// Serves says whether a Service, given as namespace/name, exists and has a
+// virtual address.
+func (m *Model) Serves(service string) bool {
+	e, ok := m.services[service]
+	return ok && e.service != nil && hasVirtualAddress(e.service)
+}
+
+// Served returns the names of the Services that Serves says yes to.
 func (m *Model) Served() []string {
 	var names []string
-	for name, e := range m.services {
-		if e.draft != nil {
+	for name := range m.services {
+		if m.Serves(name) {
 			names = append(names, name)
 		}
 	}

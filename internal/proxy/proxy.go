@@ -14,6 +14,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 const (
@@ -41,9 +43,10 @@ type Config struct {
 	Client       client.Client // writes the Lease
 	Cache        Informers     // a cache.Cache whose Services and EndpointSlices are whole
 
-	Kernel Kernel       // default: that of the network namespace that New is called in
-	Flows  Flows        // default: likewise
-	Log    *slog.Logger // default: slog.Default
+	Kernel   Kernel       // default: that of the network namespace that New is called in
+	Counters Counters     // default: the Kernel, if it is a Memory; else likewise
+	Flows    Flows        // default: likewise
+	Log      *slog.Logger // default: slog.Default
 }
 
 // Proxy keeps the kernel's rules equal to what Services and EndpointSlices say
@@ -54,6 +57,8 @@ type Proxy struct {
 	table     *Table
 	publisher *publisher
 	sweeper   *sweeper
+	meter     *meter
+	recorder  *recorder
 
 	mu    sync.Mutex // guards what follows
 	model *Model
@@ -62,6 +67,7 @@ type Proxy struct {
 
 	changed   chan struct{} // the model was
 	disturbed chan struct{} // the kernel's rules were changed, by us or others
+	counted   chan struct{} // the counters were read: those that are not needed may go
 	applied   Ruleset       // only Run's goroutine touches it
 }
 
@@ -84,21 +90,11 @@ func New(config Config) (*Proxy, error) {
 	if config.Log == nil {
 		config.Log = slog.Default()
 	}
-	if config.Kernel == nil {
-		kernel, err := NewNetlink(0)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := kernel.Generation(); err != nil {
-			return nil, errors.Join(fmt.Errorf("nftables in the kernel (nf_tables, and CAP_NET_ADMIN): %w", err), kernel.Close())
-		}
-		config.Kernel = kernel
-	}
-	if config.Flows == nil {
-		config.Flows = NewConntrack(0)
+	if err := config.openKernel(); err != nil {
+		return nil, err
 	}
 	log := config.Log.With("part", "proxy")
-	return &Proxy{
+	p := &Proxy{
 		config:    config,
 		log:       log,
 		table:     NewTable(config.Kernel),
@@ -108,7 +104,48 @@ func New(config Config) (*Proxy, error) {
 			ServiceRange: config.ServiceRange.Masked(), Bridge: config.Bridge}),
 		changed:   make(chan struct{}, 1),
 		disturbed: make(chan struct{}, 1),
-	}, nil
+		counted:   make(chan struct{}, 1),
+	}
+	p.meter = newMeter(config.Counters, locked(p, p.model.Owner))
+	p.recorder = newRecorder(config, p.meter.read, locked(p, p.model.Leaving), log)
+	return p, nil
+}
+
+// openKernel opens the edges to the kernel that were not given.
+func (c *Config) openKernel() error {
+	if c.Kernel == nil {
+		kernel, err := NewNetlink(0)
+		if err != nil {
+			return err
+		}
+		if _, err := kernel.Generation(); err != nil {
+			return errors.Join(fmt.Errorf("nftables in the kernel (nf_tables, and CAP_NET_ADMIN): %w", err), kernel.Close())
+		}
+		c.Kernel = kernel
+	}
+	if memory, ok := c.Kernel.(*Memory); ok && c.Counters == nil {
+		c.Counters = memory
+	}
+	if c.Counters == nil {
+		counters, err := NewNetlink(0)
+		if err != nil {
+			return err
+		}
+		c.Counters = counters
+	}
+	if c.Flows == nil {
+		c.Flows = NewConntrack(0)
+	}
+	return nil
+}
+
+// locked returns a function that asks the model under the mutex.
+func locked[Q, A any](p *Proxy, ask func(Q) A) func(Q) A {
+	return func(question Q) A {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return ask(question)
+	}
 }
 
 // Stats returns the counts so far.
@@ -128,8 +165,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var helpers sync.WaitGroup
 	defer helpers.Wait()
 	defer cancel()
-	if closer, ok := p.config.Kernel.(interface{ Close() error }); ok {
-		defer func() { _ = closer.Close() }()
+	for _, edge := range []any{p.config.Kernel, p.config.Counters} {
+		if closer, ok := edge.(interface{ Close() error }); ok {
+			defer func() { _ = closer.Close() }()
+		}
 	}
 	if err := p.watch(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -140,6 +179,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	helpers.Go(func() { p.publisher.run(ctx) })
 	helpers.Go(func() { p.sweeper.run(ctx) })
 	helpers.Go(func() { p.listen(ctx) })
+	helpers.Go(func() { p.record(ctx) })
+	helpers.Go(func() { p.meter.run(ctx, func() { notify(p.counted) }, p.log) })
 	p.loop(ctx)
 	return nil
 }
@@ -169,6 +210,9 @@ func (p *Proxy) loop(ctx context.Context) {
 			if err = p.check(); err == nil {
 				continue
 			}
+		case <-p.counted:
+			p.tidy()
+			continue
 		}
 		retry = nil
 		if err == nil {
@@ -247,6 +291,19 @@ func (p *Proxy) check() error {
 	return err
 }
 
+// tidy deletes the counters of pods and Services that are no more.
+func (p *Proxy) tidy() {
+	inUse := func(path Path) bool {
+		if path.Endpoint == path.Way {
+			return p.model.Owner(path.Way) != ""
+		}
+		return p.model.Lists(path.Endpoint.Addr())
+	}
+	if err := p.meter.tidy(locked(p, inUse), locked(p, p.model.Serves), p.table.Forget); err != nil {
+		p.log.Warn("old counters not deleted; will try again", "error", err, "after", countEvery)
+	}
+}
+
 func (p *Proxy) count(f func(*Stats)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -283,15 +340,10 @@ func (p *Proxy) watch(ctx context.Context) error {
 		object  client.Object
 		handler toolscache.ResourceEventHandler
 	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}} {
-		informer, err := p.config.Cache.GetInformer(ctx, w.object, cache.BlockUntilSynced(false))
+		registration, err := p.subscribe(ctx, w.object, w.handler)
 		if err != nil {
-			return fmt.Errorf("watch %T: %w", w.object, err)
+			return err
 		}
-		registration, err := informer.AddEventHandler(w.handler)
-		if err != nil {
-			return fmt.Errorf("watch %T: %w", w.object, err)
-		}
-		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
 		select {
 		case <-registration.HasSyncedChecker().Done():
 		case <-ctx.Done():
@@ -299,6 +351,40 @@ func (p *Proxy) watch(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// subscribe has the cache tell a handler of all objects of a kind until ctx ends.
+func (p *Proxy) subscribe(ctx context.Context, object client.Object, handler toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {
+	informer, err := p.config.Cache.GetInformer(ctx, object, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watch %T: %w", object, err)
+	}
+	registration, err := informer.AddEventHandler(handler)
+	if err != nil {
+		return nil, fmt.Errorf("watch %T: %w", object, err)
+	}
+	context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) })
+	return registration, nil
+}
+
+// record counts what passes during rollouts until ctx ends. Services are served
+// even while their records cannot be watched.
+func (p *Proxy) record(ctx context.Context) {
+	for {
+		_, err := p.subscribe(ctx, &v1alpha1.RolloutRecord{}, p.recorder.handler())
+		if err == nil {
+			p.recorder.run(ctx)
+			return
+		}
+		if ctx.Err() == nil {
+			p.log.Error("will watch rollout records again", "error", err, "after", retryMost)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryMost):
+		}
+	}
 }
 
 // handler returns one that changes the model and wakes the loop. Objects are

@@ -34,6 +34,7 @@ type informers struct {
 	t              *testing.T
 	services       *source
 	endpointSlices *source
+	records        *source
 }
 
 // source is one resource: what a list returns, and the watch.
@@ -47,7 +48,8 @@ type source struct {
 
 func newInformers(t *testing.T) *informers {
 	return &informers{t, newSource(t, &corev1.Service{}, func() client.ObjectList { return &corev1.ServiceList{} }),
-		newSource(t, &discoveryv1.EndpointSlice{}, func() client.ObjectList { return &discoveryv1.EndpointSliceList{} })}
+		newSource(t, &discoveryv1.EndpointSlice{}, func() client.ObjectList { return &discoveryv1.EndpointSliceList{} }),
+		newSource(t, &v1alpha1.RolloutRecord{}, func() client.ObjectList { return &v1alpha1.RolloutRecordList{} })}
 }
 
 func newSource(t *testing.T, object client.Object, list func() client.ObjectList) *source {
@@ -84,6 +86,8 @@ func (s *source) list(list client.ObjectList) client.ObjectList {
 			l.Items = append(l.Items, *o.(*corev1.Service))
 		case *discoveryv1.EndpointSliceList:
 			l.Items = append(l.Items, *o.(*discoveryv1.EndpointSlice))
+		case *v1alpha1.RolloutRecordList:
+			l.Items = append(l.Items, *o.(*v1alpha1.RolloutRecord))
 		}
 	}
 	list.SetResourceVersion(strconv.Itoa(highest))
@@ -118,8 +122,11 @@ func (i *informers) put(lines string) {
 }
 
 func (i *informers) GetInformer(_ context.Context, obj client.Object, _ ...cache.InformerGetOption) (cache.Informer, error) {
-	if _, ok := obj.(*corev1.Service); ok {
+	switch obj.(type) {
+	case *corev1.Service:
 		return i.services.informer, nil
+	case *v1alpha1.RolloutRecord:
+		return i.records.informer, nil
 	}
 	return i.endpointSlices.informer, nil
 }
@@ -323,6 +330,30 @@ func TestPublishAgain(t *testing.T) {
 	p := run(t, Config{Kernel: NewMemory(), Flows: &MemoryFlows{}, Cache: api,
 		Client: fake.NewClientBuilder().WithScheme(scheme.Scheme).WithInterceptorFuncs(writes).Build()})
 	p.waitPublished(7)
+}
+
+// TestRunRecords: the traffic of a Service gets into the record of a rollout.
+func TestRunRecords(t *testing.T) {
+	kernel, api := NewMemory(), newInformers(t)
+	lines := webService + "slice web/a port=8080 version=5\n10.42.0.5"
+	api.put(lines)
+	record := &v1alpha1.RolloutRecord{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-2"}, Spec: v1alpha1.RolloutRecordSpec{Services: []string{"web"}}}
+	api.records.put(record, false)
+	records := fake.NewClientBuilder().WithScheme(testScheme(t)).WithStatusSubresource(record).WithObjects(record).Build()
+	p := run(t, Config{Kernel: kernel, Flows: &MemoryFlows{}, Cache: api, Client: records})
+	p.waitRules(kernel, lines)
+	path := Path{netip.MustParseAddrPort("10.43.0.10:80"), netip.MustParseAddrPort("10.42.0.5:8080")}
+	eventually(t, func() error { // the count begins when the record has been seen
+		kernel.Send(path, v1alpha1.TrafficCount{Connections: 1, Refused: 1, Reset: 1})
+		var got v1alpha1.RolloutRecord
+		if err := records.Get(t.Context(), client.ObjectKeyFromObject(record), &got); err != nil {
+			return err
+		}
+		if count := got.Status.Traffic[testNode.Name]; count.Connections == 0 || count.Connections != count.Refused || count.Connections != count.Reset {
+			return fmt.Errorf("the record says %+v", got.Status.Traffic)
+		}
+		return nil
+	})
 }
 
 // TestFlushed: rules that somebody else flushes are back at once, on the fake

@@ -86,7 +86,7 @@ func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, [
 	return []part{
 		{"image service", n.serveImages},
 		{"containers", n.runtime.Run},
-		{"service proxy", proxy.Run},
+		{"service proxy", serveServices(proxy)},
 		{"agent", agent.Run},
 	}, []string{n.NodeName}, nil
 }
