@@ -251,21 +251,41 @@ func TestRolloutRecordsHaveNoProtobuf(t *testing.T) {
 	}
 }
 
+// TestRolloutRecordsServerSideApply holds that records are applied as other kinds are,
+// although who set which field is not followed before.
 func TestRolloutRecordsServerSideApply(t *testing.T) {
 	config := apiservertest.Start(t)
 	c, ctx := newClient(t, config), t.Context()
-	apply := func(manager, cause string) (*v1alpha1.RolloutRecord, error) {
-		record := rolloutRecord("httpd-2")
+	apply := func(name, manager, cause string) (*v1alpha1.RolloutRecord, error) {
+		record := rolloutRecord(name)
 		record.Spec.Cause = cause
-		record.APIVersion, record.Kind = v1alpha1.GroupVersion.String(), "RolloutRecord"
-		body := must[[]byte](t)(json.Marshal(map[string]any{"apiVersion": record.APIVersion, "kind": record.Kind, "metadata": map[string]any{"name": record.Name}, "spec": record.Spec}))
-		got := &v1alpha1.RolloutRecord{ObjectMeta: metav1.ObjectMeta{Name: "httpd-2", Namespace: "default"}}
+		body := must[[]byte](t)(json.Marshal(map[string]any{
+			"apiVersion": v1alpha1.GroupVersion.String(), "kind": "RolloutRecord", "metadata": map[string]any{"name": name}, "spec": record.Spec}))
+		got := &v1alpha1.RolloutRecord{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}}
 		return got, c.Patch(ctx, got, client.RawPatch(types.ApplyPatchType, body), client.FieldOwner(manager))
 	}
-	if made := must[*v1alpha1.RolloutRecord](t)(apply("one", "this")); made.Spec.Cause != "this" || made.Generation != 1 {
+	if made := must[*v1alpha1.RolloutRecord](t)(apply("httpd-2", "one", "this")); made.Spec.Cause != "this" || made.Generation != 1 || len(made.ManagedFields) != 1 {
 		t.Errorf("applied %+v", made)
 	}
-	if _, err := apply("two", "that"); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "one": .spec.cause`) {
+	if changed := must[*v1alpha1.RolloutRecord](t)(apply("httpd-2", "one", "that")); changed.Spec.Cause != "that" {
+		t.Errorf("applied again %+v", changed.Spec)
+	}
+	if _, err := apply("httpd-2", "two", "other"); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "one": .spec.cause`) {
 		t.Errorf("conflict: %v", err)
+	}
+
+	record := rolloutRecord("httpd-3")
+	if err := c.Create(ctx, record); err != nil {
+		t.Fatal(err)
+	}
+	record.Status.Phase = v1alpha1.RolloutProgressing
+	if err := c.Status().Update(ctx, record); err != nil || len(record.ManagedFields) != 0 {
+		t.Errorf("created and updated: %v, %v", err, record.ManagedFields)
+	}
+	if _, err := apply("httpd-3", "one", "this"); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "before-first-apply"`) {
+		t.Errorf("conflict: %v", err)
+	}
+	if applied := must[*v1alpha1.RolloutRecord](t)(apply("httpd-3", "one", record.Spec.Cause)); len(applied.ManagedFields) != 2 || applied.Status.Phase != v1alpha1.RolloutProgressing {
+		t.Errorf("applied %+v", applied)
 	}
 }
