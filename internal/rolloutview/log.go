@@ -84,14 +84,21 @@ func (l *Log) stepEvents(r *Rollout) []event {
 	return events
 }
 
+// podEvents are those of the pods' lives: as the record tells them, which has the
+// finer times, unless there is none or it has dropped some.
 func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 	var events []event
+	recorded := r.Record != nil && r.Record.Status.PodsOmitted == 0
 	there := map[string]Pod{}
 	for _, p := range r.Pods {
 		if p.There {
 			there[p.Name] = p
 		}
-		for _, stage := range p.Stages {
+		stages := p.Stages
+		if recorded {
+			stages = p.Recorded
+		}
+		for _, stage := range stages {
 			if before := stage.Name != stageDraining && stage.Name != stageStopped; before && !p.New || untold(stage.Name) {
 				continue
 			}
@@ -105,11 +112,11 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 			events = append(events, event{stage.At, text})
 		}
 		if p.State == Failing && l.first(p.Name+" "+reason(p.Note)) {
-			events = append(events, event{now, "pod " + p.Name + "  " + p.Note})
+			events = append(events, event{now, "pod " + p.Name + "  " + cut(p.Note)})
 		}
 	}
 	for name, p := range l.there {
-		if _, ok := there[name]; !ok && l.first(name+" "+stageStopped) {
+		if _, ok := there[name]; !ok && !recorded && l.first(name+" "+stageStopped) {
 			events = append(events, event{now, "pod " + p.Name + "  " + stageStopped})
 		}
 	}
@@ -120,6 +127,16 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 // untold stages are in the record, and too much for a line each.
 func untold(stage string) bool {
 	return stage == stageCreated || stage == stageAvailable || stage == stageUnrouted || stage == stageDrained
+}
+
+// maxNote bounds what is printed of a note, in characters.
+const maxNote = 160
+
+func cut(note string) string {
+	if runes := []rune(note); len(runes) > maxNote {
+		return string(runes[:maxNote-1]) + "…"
+	}
+	return note
 }
 
 // reason is what a note is about: messages change, with each attempt.
@@ -136,11 +153,13 @@ func (l *Log) first(key string) bool {
 	return true
 }
 
-// waiting says that the rollout is paused or in trouble, once.
+// waiting says that the rollout is paused, or in trouble that no pod's line tells
+// of, once.
 func (l *Log) waiting(r *Rollout) string {
 	waits := ""
-	if r.Phase == v1alpha1.RolloutPaused || r.Reason == "PodsFailing" && !r.Phase.Over() {
-		waits = outcome(r.Phase) + ": " + r.Message
+	failing := slices.ContainsFunc(r.Pods, func(p Pod) bool { return p.New && p.State == Failing })
+	if r.Phase == v1alpha1.RolloutPaused || r.Reason == "PodsFailing" && !r.Phase.Over() && !failing {
+		waits = outcome(r.Phase) + ": " + cut(r.Message)
 	}
 	if key := string(r.Phase) + r.Reason; waits == "" || l.waits == key {
 		return ""

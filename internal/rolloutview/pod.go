@@ -55,6 +55,7 @@ type Pod struct {
 	Restarts   int
 	Note       string
 	Stages     []Stage // those reached, in their order
+	Recorded   []Stage // those that the rollout's record tells of
 }
 
 // Stage is a stage of a pod's life that has been reached.
@@ -112,19 +113,25 @@ func (r *Rollout) takePods(facts Facts, now time.Time) {
 		if !ours {
 			continue
 		}
-		timeline := timelineOf(pod)
-		if known := recorded[pod.Name]; known != nil {
+		timeline, known := timelineOf(pod), recorded[pod.Name]
+		if known != nil {
 			timeline = merge(*known, timeline)
 			delete(recorded, pod.Name)
 		}
 		p := podOf(pod, timeline, minReady, now)
+		if known != nil {
+			p.Recorded = stages(known)
+		}
 		p.New = owner.Name == to || to == "" && revision == r.Revision
 		r.count(&p)
 		r.Pods = append(r.Pods, p)
 	}
 	for _, timeline := range recorded {
 		if timeline.Stopped != nil {
-			r.Pods = append(r.Pods, Pod{Name: timeline.Name, Node: timeline.Node, New: timeline.Set == to, State: Stopped, Note: timeline.Note, Stages: stages(timeline)})
+			r.Pods = append(r.Pods, Pod{
+				Name: timeline.Name, Node: timeline.Node, New: timeline.Set == to, State: Stopped, Note: timeline.Note,
+				Stages: stages(timeline), Recorded: stages(timeline),
+			})
 		}
 	}
 	slices.SortFunc(r.Pods, func(a, b Pod) int {
