@@ -17,5 +17,5 @@
 //	refusal.go    what the API server says against it
 //	caution.go    what does not block a rollout, but should be known
 //	duration.go   how long it takes, by earlier records
-//	text.go       the Foresight for people
+//	text.go       the Foresight for people; plan.go several of them, and other objects
 package foresight

@@ -26,6 +26,9 @@ type Duration struct {
 	Start    *metav1.Duration `json:"start,omitempty"`
 	Stop     *metav1.Duration `json:"stop,omitempty"`
 	Rollouts int              `json:"rollouts,omitempty"`
+
+	// Pulls are images that some node must pull first, which is not counted.
+	Pulls []string `json:"pulls,omitempty"`
 }
 
 // expected works out how long a change takes: as often as it waits for pods, as
@@ -36,14 +39,17 @@ func expected(facts *Facts, ideal, real rollout.Forecast) *Duration {
 		forecast = real
 	}
 	settle := time.Duration(facts.After.Spec.MinReadySeconds) * time.Second
-	d := &Duration{AtLeast: metav1.Duration{Duration: time.Duration(forecast.Waits) * settle}}
+	d := &Duration{AtLeast: metav1.Duration{Duration: time.Duration(forecast.Waits) * settle}, Pulls: newImages(facts)}
 	records := lastComplete(facts)
 	starts, stops := podTimes(records)
 	if d.Rollouts = len(records); len(starts) == 0 {
 		return d
 	}
 	start, stop := settle+median(starts), median(stops)
-	d.Start, d.Stop = &metav1.Duration{Duration: start}, &metav1.Duration{Duration: stop}
+	d.Start = &metav1.Duration{Duration: start}
+	if len(stops) > 0 {
+		d.Stop = &metav1.Duration{Duration: stop}
+	}
 	if forecast.StopWaits == 0 || len(stops) > 0 {
 		d.Total = &metav1.Duration{Duration: time.Duration(forecast.Waits)*start + time.Duration(forecast.StopWaits)*stop}
 	}

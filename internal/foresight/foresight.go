@@ -74,7 +74,7 @@ func (f *Foresight) Succeeds() bool { return len(f.Blocks) == 0 }
 func Of(facts Facts) Foresight {
 	f := Foresight{Namespace: facts.Namespace, Name: facts.Name}
 	if facts.After == nil {
-		f.Kind, f.Blocks = KindRefused, refusals(facts.Refused)
+		f.Kind, f.Blocks = KindRefused, Refusals(facts.Refused)
 		return f
 	}
 	f.describe(&facts)
@@ -139,7 +139,10 @@ func revisions(facts *Facts) (next, again int64) {
 		}
 		next = max(next, revisionOf(rs))
 	}
-	return next + 1, again
+	if next++; again >= next {
+		return again, 0 // the set is the last one still
+	}
+	return next, again
 }
 
 // revisionOf returns the revision of a set, 0 when it has none.

@@ -231,3 +231,22 @@ func list(d *datadriven.TestData, name string) []string {
 	}
 	return nil
 }
+
+// FuzzRefusals: whatever an API server says, each of its words is told.
+func FuzzRefusals(f *testing.F) {
+	f.Add("spec.selector", `Invalid value: {"a":"b: c"}: field is immutable`)
+	f.Add("spec.strategy.type", `Unsupported value: "Blue": supported values: "Recreate"`)
+	f.Add("", `Invalid value: "]`)
+	f.Fuzz(func(t *testing.T, field, message string) {
+		status := &metav1.Status{Reason: metav1.StatusReasonInvalid, Details: &metav1.StatusDetails{
+			Causes: []metav1.StatusCause{{Field: field, Message: message}},
+		}}
+		found := Refusals(status)
+		if len(found) != 1 || found[0].Field != field {
+			t.Fatalf("%+v", found)
+		}
+		if n := len(found[0].What) + len(found[0].Value); n < len(message)-len("Unsupported value: ")-len(`"": `) {
+			t.Errorf("of %q is left %q and %q", message, found[0].What, found[0].Value)
+		}
+	})
+}

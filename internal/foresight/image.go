@@ -51,6 +51,14 @@ func ToPull(facts *Facts) []string {
 	return out
 }
 
+// newImages returns the images that must be pulled for the new pods but were not
+// for the old ones.
+func newImages(facts *Facts) []string {
+	return slices.DeleteFunc(ToPull(facts), func(image string) bool {
+		return facts.Before != nil && slices.ContainsFunc(usesOf(&facts.Before.Spec.Template.Spec), func(u use) bool { return u.image == image })
+	})
+}
+
 // holders returns the names of the nodes that may run the pods, by whether they
 // have an image.
 func holders(facts *Facts, image string) (with, without []string) {

@@ -8,23 +8,23 @@ import (
 
 // Refusals puts what an API server says against an object into findings: one
 // for each field, with the value and what would mend it.
-func Refusals(status *metav1.Status) []Finding { return refusals(status) }
-
-func refusals(status *metav1.Status) []Finding {
+func Refusals(status *metav1.Status) []Finding {
 	if status == nil {
 		return []Finding{{What: "the API server refuses it"}}
 	}
 	var out []Finding
-	if status.Details != nil {
+	if status.Details != nil && status.Reason == metav1.StatusReasonInvalid {
 		for _, cause := range status.Details.Causes {
-			if cause.Field != "" && cause.Field != "<nil>" {
-				out = append(out, refusal(cause))
-			}
+			out = append(out, refusal(cause))
 		}
 	}
 	if len(out) == 0 {
 		f := Finding{What: status.Message}
-		if status.Reason == metav1.StatusReasonNotFound && status.Details != nil && status.Details.Kind == "namespaces" {
+		_, strict, unknown := strings.Cut(status.Message, "strict decoding error: ")
+		switch {
+		case unknown:
+			f.What, f.Mend = strict, "correct the fields, or leave them out"
+		case status.Reason == metav1.StatusReasonNotFound && status.Details != nil && status.Details.Kind == "namespaces":
 			f.Mend = "kubectl create namespace " + status.Details.Name
 		}
 		out = append(out, f)

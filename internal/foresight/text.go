@@ -20,14 +20,14 @@ const (
 func (f Foresight) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "deployment.apps/%s in namespace %s: %s\n", f.Name, f.Namespace, f.headline())
-	WriteChanges(&b, f.Changes)
+	writeChanges(&b, f.Changes)
 	if len(f.Waves) > 0 {
 		fmt.Fprintf(&b, "\nStrategy: %s, %s\n  %s\n\nSteps:\n", f.Strategy.Type, replicas(f.Strategy.Replicas), f.Rounding)
 		f.writeWaves(&b)
 		fmt.Fprintf(&b, "\nTime: %s\n", f.Duration)
 	}
-	WriteFindings(&b, "Blocked by", f.Blocks)
-	WriteFindings(&b, "Warnings", f.Warnings)
+	writeFindings(&b, "Blocked by", f.Blocks)
+	writeFindings(&b, "Warnings", f.Warnings)
 	fmt.Fprintf(&b, "\n%s\n", f.verdict())
 	return b.String()
 }
@@ -141,8 +141,8 @@ func (f *Foresight) setName(m Move) string {
 	return "old " + m.Set
 }
 
-// WriteChanges writes a line for each changed field.
-func WriteChanges(b *strings.Builder, changes []v1alpha1.FieldChange) {
+// writeChanges writes a line for each changed field.
+func writeChanges(b *strings.Builder, changes []v1alpha1.FieldChange) {
 	for _, c := range changes {
 		from, to := c.From, c.To
 		if from == "" {
@@ -155,8 +155,8 @@ func WriteChanges(b *strings.Builder, changes []v1alpha1.FieldChange) {
 	}
 }
 
-// WriteFindings writes findings under a title, if there are any.
-func WriteFindings(b *strings.Builder, title string, findings []Finding) {
+// writeFindings writes findings under a title, if there are any.
+func writeFindings(b *strings.Builder, title string, findings []Finding) {
 	if len(findings) == 0 {
 		return
 	}
@@ -181,10 +181,17 @@ func WriteFindings(b *strings.Builder, title string, findings []Finding) {
 
 // String is the Duration in words.
 func (d *Duration) String() string {
+	if len(d.Pulls) > 0 {
+		return d.known() + "; pulling " + strings.Join(d.Pulls, ", ") + " comes on top"
+	}
+	return d.known()
+}
+
+func (d *Duration) known() string {
 	switch {
 	case d.Total != nil:
 		out := fmt.Sprintf("about %s: a pod took %s to become available", short(d.Total.Duration), short(d.Start.Duration))
-		if d.Stop != nil && d.Stop.Duration > 0 {
+		if d.Stop != nil {
 			out += fmt.Sprintf(" and %s to stop", short(d.Stop.Duration))
 		}
 		if d.Rollouts == 1 {
