@@ -14,8 +14,10 @@ func timeLeft(r *Rollout, records []v1alpha1.RolloutRecord) time.Duration {
 	if slices.ContainsFunc(r.Pods, func(p Pod) bool { return p.New && p.State == Failing }) {
 		return -1
 	}
-	if r.Available > 0 {
-		left := max(0, r.Wanted-r.Available)
+	switch left := r.Wanted - r.Available; {
+	case left <= 0:
+		return -1 // it waits for old pods to stop, each at its own pace
+	case r.Available > 0:
 		return r.Took * time.Duration(left) / time.Duration(r.Available)
 	}
 	var perPod []time.Duration

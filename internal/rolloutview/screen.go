@@ -32,6 +32,10 @@ func Screen(r *Rollout, width, height int, now time.Time) []Line {
 	return lines[:min(len(lines), max(height, 0))]
 }
 
+// podsStarting is the reason of a rollout that waits for nothing but its new pods,
+// as the line of the pods tells.
+const podsStarting = "PodsStarting"
+
 func header(r *Rollout, width int) []Line {
 	title := Line{{r.Deployment, Bold}}
 	if r.Revision > 0 {
@@ -56,7 +60,7 @@ func header(r *Rollout, width int) []Line {
 		}
 		lines = append(lines, Line{{"traffic  ", Plain}, {traffic(r.Traffic, r.Counted), style}})
 	}
-	if r.Message != "" && r.Phase != v1alpha1.RolloutCompleted {
+	if r.Message != "" && r.Phase != v1alpha1.RolloutCompleted && r.Reason != podsStarting {
 		label := "waiting  "
 		if r.Phase.Over() {
 			label = "why      "

@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/rolloutview"
+)
+
+// feed follows a Deployment with its sets, pods and records.
+type feed struct {
+	cache   cache.Cache
+	key     client.ObjectKey
+	changed chan struct{} // something is new
+	records bool          // this cluster keeps records
+	close   func()        // ends it
+}
+
+// openFeed begins to follow a Deployment, and returns once everything that there
+// is of it is known.
+func openFeed(ctx context.Context, conn *connection, name string) (*feed, error) {
+	key := client.ObjectKey{Namespace: conn.namespace, Name: name}
+	deployment := &appsv1.Deployment{}
+	if err := conn.client.Get(ctx, key, deployment); err != nil {
+		return nil, err
+	}
+	selector, err := metav1.LabelSelectorAsSelector(deployment.Spec.Selector)
+	if err != nil {
+		return nil, fmt.Errorf("deployment/%s: selector: %w", name, err)
+	}
+	targets := labels.SelectorFromSet(labels.Set{v1alpha1.LabelTargetKind: "Deployment", v1alpha1.LabelTargetName: name})
+	f := &feed{key: key, changed: make(chan struct{}, 1)}
+	kinds := map[client.Object]cache.ByObject{
+		&appsv1.Deployment{}: {Field: fields.OneTermEqualSelector("metadata.name", name)},
+		&appsv1.ReplicaSet{}: {Label: selector},
+		&corev1.Pod{}:        {Label: selector},
+	}
+	_, err = conn.mapper.RESTMapping(v1alpha1.GroupVersion.WithKind("RolloutRecord").GroupKind())
+	if f.records = err == nil; f.records {
+		kinds[&v1alpha1.RolloutRecord{}] = cache.ByObject{Label: targets}
+	} else if !meta.IsNoMatchError(err) {
+		return nil, err
+	}
+	f.cache, err = cache.New(conn.config, cache.Options{
+		Scheme: conn.scheme, Mapper: conn.mapper, ByObject: kinds, DefaultNamespaces: map[string]cache.Config{conn.namespace: {}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, f.start(ctx, kinds)
+}
+
+// start runs the watches until close is called or ctx ends.
+func (f *feed) start(ctx context.Context, kinds map[client.Object]cache.ByObject) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = f.cache.Start(ctx) // it ends with ctx, and tries again until then
+	}()
+	f.close = func() { cancel(); <-ended }
+	poke := toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { f.poke() }, UpdateFunc: func(any, any) { f.poke() }, DeleteFunc: func(any) { f.poke() },
+	}
+	for kind := range kinds {
+		informer, err := f.cache.GetInformer(ctx, kind)
+		if err == nil {
+			_, err = informer.AddEventHandler(poke)
+		}
+		if err != nil {
+			f.close()
+			return fmt.Errorf("watch %T: %w", kind, err)
+		}
+	}
+	if !f.cache.WaitForCacheSync(ctx) {
+		f.close()
+		return fmt.Errorf("watch deployment/%s: %w", f.key.Name, context.Cause(ctx))
+	}
+	return nil
+}
+
+func (f *feed) poke() {
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+// facts returns what is known now. A Deployment that is gone is an error.
+func (f *feed) facts(ctx context.Context) (rolloutview.Facts, error) {
+	deployment := &appsv1.Deployment{}
+	if err := f.cache.Get(ctx, f.key, deployment); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			return rolloutview.Facts{}, fmt.Errorf("deployment/%s has been deleted", f.key.Name)
+		}
+		return rolloutview.Facts{}, err
+	}
+	var sets appsv1.ReplicaSetList
+	var pods corev1.PodList
+	var records v1alpha1.RolloutRecordList
+	errs := []error{f.cache.List(ctx, &sets, client.UnsafeDisableDeepCopy), f.cache.List(ctx, &pods, client.UnsafeDisableDeepCopy)}
+	if f.records {
+		errs = append(errs, f.cache.List(ctx, &records, client.UnsafeDisableDeepCopy))
+	}
+	return rolloutview.Facts{Deployment: deployment, Sets: sets.Items, Pods: pods.Items, Records: records.Items}, errors.Join(errs...)
+}
+
+// settling waits until a rollout that has an outcome is told completely: its old
+// pods are gone and the last of the traffic has been counted.
+type settling struct {
+	overSince, quietSince time.Time
+}
+
+const (
+	settleQuiet = 500 * time.Millisecond
+	settleLimit = 3 * time.Second
+)
+
+// done says whether nothing more is to be expected, and else when to look again.
+// It is told of every look, with whether something had changed.
+func (s *settling) done(r *rolloutview.Rollout, changed bool, now time.Time) (bool, time.Duration) {
+	if !r.Phase.Over() {
+		*s = settling{}
+		return false, time.Second
+	}
+	if s.overSince.IsZero() {
+		s.overSince, s.quietSince = now, now
+	}
+	if changed {
+		s.quietSince = now
+	}
+	quiet := r.Old == 0 && r.Record != nil || r.Phase != v1alpha1.RolloutCompleted
+	if now.Sub(s.overSince) >= settleLimit || quiet && now.Sub(s.quietSince) >= settleQuiet {
+		return true, 0
+	}
+	return false, settleQuiet
+}

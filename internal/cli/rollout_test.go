@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/rolloutview"
+)
+
+func TestRolloutTarget(t *testing.T) {
+	for text, want := range map[string]string{
+		"web": "web", "deployment/web": "web", "deploy/web": "web", "Deployment web": "web", "deployments.apps/web": "web",
+		"pod/web": "", "deployment/": "", "deployment/a/b": "", "deployment a/b": "",
+	} {
+		name, err := rolloutTarget(strings.Fields(text))
+		if name != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", text, name, err, want)
+		}
+	}
+}
+
+// A rollout that is over is told once it is quiet, or after a while.
+func TestSettling(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	record := &v1alpha1.RolloutRecord{}
+	running := rolloutview.Rollout{Phase: v1alpha1.RolloutProgressing, Record: record}
+	stopping := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: record, Old: 1}
+	complete := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: record}
+	var s settling
+	for i, look := range []struct {
+		after   time.Duration
+		r       *rolloutview.Rollout
+		changed bool
+		want    bool
+	}{
+		{0, &running, true, false},
+		{time.Hour, &running, false, false},
+		{0, &stopping, true, false},
+		{time.Second, &stopping, false, false},
+		{0, &complete, true, false},
+		{settleQuiet - 1, &complete, false, false},
+		{1, &complete, false, true},
+		{0, &running, true, false}, // a failed one that goes on after all
+		{0, &stopping, true, false},
+		{settleLimit - 1, &stopping, true, false},
+		{1, &stopping, true, true},
+	} {
+		now = now.Add(look.after)
+		if done, again := s.done(look.r, look.changed, now); done != look.want || !done && again <= 0 {
+			t.Errorf("look %d: %v, again in %s, want %v", i, done, again, look.want)
+		}
+	}
+}
+
+// The status command speaks as kubectl does, and then as the record.
+func TestStatusTeller(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 10, 0, time.UTC)
+	deployment := func(revision, progressing string, updated int32) *appsv1.Deployment {
+		return &appsv1.Deployment{
+			ObjectMeta: metav1.ObjectMeta{Name: "web", UID: "u", Annotations: map[string]string{"deployment.kubernetes.io/revision": revision}},
+			Spec:       appsv1.DeploymentSpec{Replicas: ptr.To(int32(2))},
+			Status: appsv1.DeploymentStatus{Replicas: 2, UpdatedReplicas: updated, AvailableReplicas: 2, Conditions: []appsv1.DeploymentCondition{
+				{Type: appsv1.DeploymentProgressing, Reason: progressing},
+			}},
+		}
+	}
+	record := func(revision int64, phase v1alpha1.RolloutPhase) v1alpha1.RolloutRecord {
+		return v1alpha1.RolloutRecord{
+			Spec: v1alpha1.RolloutRecordSpec{
+				Target: v1alpha1.RolloutTarget{Kind: "Deployment", Name: "web", UID: "u"}, Revision: revision,
+				StartedAt: metav1.NewMicroTime(now.Add(-2 * time.Second)),
+			},
+			Status: v1alpha1.RolloutRecordStatus{Phase: phase},
+		}
+	}
+	type step struct {
+		d       *appsv1.Deployment
+		records []v1alpha1.RolloutRecord
+		after   time.Duration
+	}
+	waiting := step{d: deployment("2", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutProgressing)}}
+	complete := step{d: deployment("2", "NewReplicaSetAvailable", 2), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutCompleted)}}
+	quiet := complete
+	quiet.after = settleQuiet
+	for _, test := range []struct {
+		name    string
+		options statusOptions
+		steps   []step
+		done    bool
+		failed  bool
+		says    []string
+	}{
+		{"waits", statusOptions{watch: true}, []step{waiting, waiting}, false, false, []string{"1 out of 2 new replicas have been updated...\n"}},
+		{"does not wait", statusOptions{}, []step{waiting}, true, false, []string{"1 out of 2 new", "revision 2 of deployment/web: progressing"}},
+		{"complete", statusOptions{watch: true}, []step{waiting, complete, quiet}, true, false, []string{"successfully rolled out\n", "revision 2 of deployment/web: completed", "no traffic was counted"}},
+		{"late", statusOptions{watch: true}, []step{{d: deployment("2", "ProgressDeadlineExceeded", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutFailed)}}}, true, true, []string{"failed", "windlass rollout undo deployment/web"}},
+		{"rolled back", statusOptions{watch: true}, []step{waiting, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutRolledBack), record(3, v1alpha1.RolloutProgressing)}}}, true, true, []string{"revision 2 of deployment/web: rolled back"}},
+		{"superseded", statusOptions{watch: true}, []step{waiting, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutSuperseded), record(3, v1alpha1.RolloutProgressing)}}}, false, false, []string{"1 out of 2 new"}},
+		{"another revision", statusOptions{watch: true, revision: 1}, []step{waiting}, true, true, []string{"revision 2"}},
+	} {
+		var out bytes.Buffer
+		teller := statusTeller{options: test.options, out: &out}
+		var done bool
+		var err error
+		at := now
+		for _, s := range test.steps {
+			at = at.Add(s.after)
+			done, _, err = teller.look(rolloutview.Facts{Deployment: s.d, Records: s.records}, s.after == 0, at)
+		}
+		if (done || err != nil) != test.done || (err != nil) != test.failed {
+			t.Errorf("%s: done %v, %v", test.name, done, err)
+		}
+		for _, text := range test.says {
+			if strings.Count(out.String(), text) != 1 {
+				t.Errorf("%s: it does not say %q once:\n%s", test.name, text, out.String())
+			}
+		}
+	}
+}
+
+func TestPauseAndRestart(t *testing.T) {
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "web"}}
+	if err := errors.Join(restart(d), pause(d)); err != nil || !d.Spec.Paused || len(d.Spec.Template.Annotations) != 1 {
+		t.Fatalf("%v: %+v", err, d.Spec)
+	}
+	if pause(d) == nil || restart(d) == nil {
+		t.Error("a paused Deployment can be paused and restarted")
+	}
+	if err := resume(d); err != nil || d.Spec.Paused || resume(d) == nil {
+		t.Errorf("resumed: %v, %+v", err, d.Spec)
+	}
+}
