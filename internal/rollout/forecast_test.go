@@ -9,6 +9,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 )
 
@@ -194,4 +196,31 @@ func TestForecastInLittleRoom(t *testing.T) {
 			t.Fatalf("stuck, but no pod is without a node\n%s", f.text())
 		}
 	})
+}
+
+// BenchmarkForecast plays the rollout of 5,000 pods, a quarter at a time, and one
+// of 500 one by one.
+func BenchmarkForecast(b *testing.B) {
+	for _, size := range []struct {
+		replicas int32
+		surge    string
+	}{{5000, "25%"}, {500, "1"}} {
+		b.Run(fmt.Sprintf("replicas=%d/surge=%s", size.replicas, size.surge), func(b *testing.B) {
+			w := newWorld()
+			w.deployment = newDeployment("httpd", size.replicas, "httpd:1")
+			w.deployment.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{
+				MaxSurge: ptr.To(intstr.Parse(size.surge)), MaxUnavailable: ptr.To(intstr.FromInt32(0)),
+			}
+			if _, err := w.run(); err != nil {
+				b.Fatal(err)
+			}
+			w.bind()
+			w.edit(func(d *appsv1.Deployment) { d.Spec.Template.Spec.Containers[0].Image = "httpd:2" })
+			for b.Loop() {
+				if !ForecastOf(w.snapshot(), Endless{}).Complete {
+					b.Fatal("not complete")
+				}
+			}
+		})
+	}
 }
