@@ -37,7 +37,7 @@ func (s *Store) Cached() generic.StorageDecorator {
 			return nil, nil, err
 		}
 		c, err := cacher.NewCacherFromConfig(cacher.Config{
-			Storage:             raw,
+			Storage:             sharing{raw},
 			Versioner:           storage.APIObjectVersioner{},
 			GroupResource:       config.GroupResource,
 			EventsHistoryWindow: config.EventsHistoryWindow,
