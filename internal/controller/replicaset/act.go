@@ -55,9 +55,12 @@ func slowStart(n int, do func(int) error) error {
 	return nil
 }
 
+// errStale means that a plan rested on a pod that has changed since, or is gone:
+// what was to follow may be wrong too.
+var errStale = errors.New("changed since it was read")
+
 // claim adopts and releases pods. Before it adopts any, a live read must show
-// that the set still exists and is to stay. A pod that has changed or is gone
-// comes back by the watch.
+// that the set still exists and is to stay.
 func (r *reconciler) claim(ctx context.Context, set Set, plan Plan) error {
 	if len(plan.Adopt) > 0 {
 		current := r.kind.object()
@@ -96,7 +99,10 @@ func (r *reconciler) setOwners(ctx context.Context, pod *corev1.Pod, refs []meta
 	changed := pod.DeepCopy()
 	changed.OwnerReferences = refs
 	err := r.client.Patch(ctx, changed, client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{}))
-	return client.IgnoreNotFound(err)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return errStale
+	}
+	return err
 }
 
 // create makes one pod.

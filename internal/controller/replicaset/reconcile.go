@@ -24,6 +24,10 @@ import (
 // the pod is looked up in the API.
 const unseenAfter = 10 * time.Second
 
+// staleRetry is when to look again after a plan rested on something old, should
+// the change itself wake nobody.
+const staleRetry = 50 * time.Millisecond
+
 type reconciler struct {
 	kind     kind
 	client   client.Client // reads from the cache
@@ -32,13 +36,20 @@ type reconciler struct {
 	now      func() time.Time
 	random   func(int) int // a number from 0 up to, not including, the argument
 	written  *memory
+	takeover takeover
 }
 
 // Reconcile looks at a set and its pods, does what is to be done, and reports.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if err := r.takeOver(ctx); err != nil {
+		return ctrl.Result{}, fmt.Errorf("take over: %w", err)
+	}
 	set, err := r.read(ctx, request.NamespacedName)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if r.written.isBehind(set.Object) {
+		return ctrl.Result{}, nil
 	}
 	unseen, err := r.lookUpUnseen(ctx, set)
 	if err != nil {
@@ -57,6 +68,10 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	log.FromContext(ctx).V(1).Info("Decided", "create", plan.Create, "delete", len(plan.Delete), "why", plan.Why)
 	failed := r.carryOut(ctx, set, plan)
+	if errors.Is(failed, errStale) {
+		log.FromContext(ctx).V(1).Info("Decided on old facts, will look again", "reason", failed.Error())
+		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	}
 
 	if snapshot, err = r.look(ctx, set); err != nil {
 		return ctrl.Result{}, errors.Join(failed, err)

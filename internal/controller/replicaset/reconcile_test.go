@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,26 +22,38 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 // bench is a reconciler with an API in memory and a cache whose view of the pods
 // stands still until look is called.
 type bench struct {
 	*reconciler
-	t      *testing.T
+	t      failer
 	api    client.WithWatch
 	cached []corev1.Pod
 	events *record.FakeRecorder
 	at     time.Time
 
-	// createPod replaces the making of a pod when it is set.
+	// cachedSet is the set as the cache shows it; nil when it is up to date.
+	cachedSet *appsv1.ReplicaSet
+
+	// createPod and deletePod replace those acts when they are set.
 	createPod func(ctx context.Context, pod *corev1.Pod) error
+	deletePod func(ctx context.Context, pod client.Object, opts ...client.DeleteOption) error
 }
 
-func newBench(t *testing.T, kind kind, objects ...client.Object) *bench {
+// failer is a test, or a property under check.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newBench(t failer, kind kind, objects ...client.Object) *bench {
 	b := &bench{t: t, at: now, events: record.NewFakeRecorder(10000)}
 	builder := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(objects...).
-		WithStatusSubresource(&appsv1.ReplicaSet{}, &corev1.ReplicationController{})
+		WithStatusSubresource(&appsv1.ReplicaSet{}, &corev1.ReplicationController{}, &corev1.Pod{})
 	for _, object := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
 		builder = builder.WithIndex(object, controllerIndex, controllerOf)
 	}
@@ -51,13 +64,20 @@ func newBench(t *testing.T, kind kind, objects ...client.Object) *bench {
 			if !ok {
 				return api.List(ctx, list, opts...)
 			}
-			by := (&client.ListOptions{}).ApplyOptions(opts).FieldSelector.Requirements()[0].Value
+			selector := (&client.ListOptions{}).ApplyOptions(opts).FieldSelector
 			for _, pod := range b.cached {
-				if slices.Contains(controllerOf(&pod), by) {
+				if selector == nil || slices.Contains(controllerOf(&pod), selector.Requirements()[0].Value) {
 					pods.Items = append(pods.Items, pod)
 				}
 			}
 			return nil
+		},
+		Get: func(ctx context.Context, api client.WithWatch, key client.ObjectKey, object client.Object, opts ...client.GetOption) error {
+			if rs, is := object.(*appsv1.ReplicaSet); is && b.cachedSet != nil {
+				b.cachedSet.DeepCopyInto(rs)
+				return nil
+			}
+			return api.Get(ctx, key, object, opts...)
 		},
 		Create: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.CreateOption) error {
 			pod := object.(*corev1.Pod)
@@ -66,12 +86,23 @@ func newBench(t *testing.T, kind kind, objects ...client.Object) *bench {
 			}
 			return b.makePod(ctx, pod)
 		},
+		Delete: func(ctx context.Context, api client.WithWatch, object client.Object, opts ...client.DeleteOption) error {
+			if b.deletePod != nil {
+				return b.deletePod(ctx, object, opts...)
+			}
+			return api.Delete(ctx, object, opts...)
+		},
 	})
+	b.begin(kind, cache)
+	return b
+}
+
+// begin starts a process that knows nothing.
+func (b *bench) begin(kind kind, cache client.Client) {
 	b.reconciler = &reconciler{
 		kind: kind, client: cache, live: b.api, recorder: b.events, random: rand.IntN, written: newMemory(),
 		now: func() time.Time { return b.at },
 	}
-	return b
 }
 
 func (b *bench) makePod(ctx context.Context, pod *corev1.Pod) error {
@@ -105,7 +136,8 @@ func (b *bench) pods() []corev1.Pod {
 }
 
 func (b *bench) reconcile() (ctrl.Result, error) {
-	return b.Reconcile(context.Background(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: "httpd"}})
+	ctx := log.IntoContext(context.Background(), logr.Discard())
+	return b.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: "httpd"}})
 }
 
 func (b *bench) mustReconcile() ctrl.Result {

@@ -11,8 +11,8 @@
 // that this process has made. Where the outcome of a create is not known (a
 // timeout, a lost connection), the note stays and the name is looked up in the
 // API after a while. Only one worker is at a set at a time. A process that starts
-// has no notes and needs none: it begins when its cache has synced, and that
-// happens after every write of the process before it was answered or lost.
+// compares its cache with the API once, before its first decision, and notes what
+// the cache does not show of the writes of the process before it.
 package replicaset
 
 import (

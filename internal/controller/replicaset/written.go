@@ -16,6 +16,9 @@ import (
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.UID]*writes
+
+	expected map[types.UID]string // versions of the sets that there were
+	since    string               // the version of all when this process took over
 }
 
 // writes are those for one set.
@@ -30,7 +33,9 @@ type made struct {
 	at  time.Time
 }
 
-func newMemory() *memory { return &memory{sets: map[types.UID]*writes{}} }
+func newMemory() *memory {
+	return &memory{sets: map[types.UID]*writes{}, expected: map[types.UID]string{}}
+}
 
 func (m *memory) of(set types.UID) *writes {
 	w := m.sets[set]
@@ -109,6 +114,7 @@ func (m *memory) forget(set types.UID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.sets, set)
+	delete(m.expected, set)
 }
 
 // overlay returns a function that adds what is in memory now to pods that are
