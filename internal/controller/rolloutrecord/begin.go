@@ -101,13 +101,6 @@ func causeOf(deployment *appsv1.Deployment, set *appsv1.ReplicaSet, changes []v1
 
 func (d *decision) strategy() v1alpha1.RolloutStrategy {
 	budget := rollout.BudgetOf(d.Deployment)
-	policy := v1alpha1.OnFailureKeep
-	for _, value := range []string{d.OnFailure, d.Deployment.Annotations[v1alpha1.AnnotationOnFailure]} {
-		switch p := v1alpha1.FailurePolicy(value); p {
-		case v1alpha1.OnFailureKeep, v1alpha1.OnFailurePause, v1alpha1.OnFailureRollback:
-			policy = p
-		}
-	}
 	kind := d.Deployment.Spec.Strategy.Type
 	if kind == "" {
 		kind = appsv1.RollingUpdateDeploymentStrategyType
@@ -119,7 +112,7 @@ func (d *decision) strategy() v1alpha1.RolloutStrategy {
 		MaxUnavailable:          budget.Unavailable,
 		MinReadySeconds:         d.Deployment.Spec.MinReadySeconds,
 		ProgressDeadlineSeconds: deadlineOf(d.Deployment),
-		OnFailure:               policy,
+		OnFailure:               rollout.PolicyOf(d.Deployment, d.OnFailure),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -19,11 +20,12 @@ import (
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/controller/controllertest"
 	"windlass.dev/windlass/internal/controller/deployment"
+	"windlass.dev/windlass/internal/controller/endpointslice"
 	"windlass.dev/windlass/internal/controller/replicaset"
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
 )
 
-// cluster is the real API with the controllers of Deployments, sets and records,
+// cluster is the real API with the controllers of Deployments, sets, slices and records,
 // and a node that only notes what it would do.
 type cluster struct {
 	*testing.T
@@ -35,6 +37,7 @@ func newCluster(t *testing.T) cluster {
 	return cluster{t, controllertest.Start(t,
 		func(m ctrl.Manager) error { return deployment.Setup(m, events) },
 		func(m ctrl.Manager) error { return replicaset.Setup(m, events, events) },
+		func(m ctrl.Manager) error { return endpointslice.Setup(m, events) },
 		rolloutrecord.Setup)}
 }
 
@@ -81,6 +84,8 @@ func (c cluster) status(pod *corev1.Pod, moments string) error {
 	after := pod.DeepCopy()
 	metav1.SetMetaDataAnnotation(&after.ObjectMeta, v1alpha1.AnnotationMoments, moments)
 	after.Status.Phase = corev1.PodRunning
+	after.Status.PodIPs = []corev1.PodIP{{IP: "10.244.0.9"}}
+	after.Status.PodIP = after.Status.PodIPs[0].IP
 	if pod.Status.Phase != corev1.PodRunning {
 		after.Status.Conditions = append(after.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 	}
@@ -225,5 +230,81 @@ func TestNextRolloutClosesRecord(t *testing.T) {
 	}
 	if !second.Status.EndedAt.Equal(ptr.To(third.Spec.StartedAt)) {
 		t.Errorf("it ended at %s, when the next began at %s", second.Status.EndedAt, third.Spec.StartedAt)
+	}
+}
+
+// TestSwitchIsRecorded goes the blue-green way: a second controller, then the
+// Service's selector.
+func TestSwitchIsRecorded(t *testing.T) {
+	c, ctx := newCluster(t), context.Background()
+	for _, version := range []string{"v1", "v2"} {
+		labels := map[string]string{"app": "kubia", "version": version}
+		c.must(c.Create(ctx, &corev1.ReplicationController{
+			ObjectMeta: metav1.ObjectMeta{Name: "kubia-" + version, Namespace: "default"},
+			Spec: corev1.ReplicationControllerSpec{Replicas: ptr.To[int32](2), Selector: labels, Template: &corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "kubia", Image: "kubia:" + version}}},
+			}},
+		}))
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kubia", Namespace: "default"},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "kubia", "version": "v1"}, Ports: []corev1.ServicePort{{Port: 80}}}}
+	c.must(c.Create(ctx, service))
+	controllertest.Eventually(t, "both controllers' pods are there", func() bool {
+		c.step()
+		var slices discoveryv1.EndpointSliceList
+		c.must(c.List(ctx, &slices, client.InNamespace("default"), client.MatchingLabels{discoveryv1.LabelServiceName: "kubia"}))
+		return len(slices.Items) == 1 && len(slices.Items[0].Endpoints) == 2
+	})
+	for i, version := range []string{"v2", "v1"} {
+		patch := []byte(fmt.Sprintf(`{"spec":{"selector":{"version":%q}}}`, version))
+		c.must(c.Patch(ctx, service, client.RawPatch(types.MergePatchType, patch)))
+		name := fmt.Sprintf("kubia-switch-%d", i+1)
+		controllertest.Eventually(t, name+" is complete", func() bool {
+			c.step()
+			r := c.record(name)
+			return r != nil && r.Status.Phase == v1alpha1.RolloutCompleted
+		})
+		r := c.record(name)
+		if r.Spec.To.Name != "kubia-"+version || r.Spec.From == nil || r.Spec.From.Name == r.Spec.To.Name || r.Spec.Target.UID != service.UID || r.OwnerReferences[0].Kind != "Service" {
+			t.Errorf("%s: %+v, of %+v", name, r.Spec, r.OwnerReferences)
+		}
+		if r.Status.Replicas != 2 || r.Status.UpdatedReplicas != 2 || r.Status.EndedAt == nil {
+			t.Errorf("%s ended with %+v", name, r.Status)
+		}
+	}
+	if want := "selector version v1 → v2"; c.record("kubia-switch-1").Spec.Cause != want {
+		t.Errorf("because %q, want %q", c.record("kubia-switch-1").Spec.Cause, want)
+	}
+}
+
+// TestTakenName: a record of another target has the name.
+func TestTakenName(t *testing.T) {
+	c, ctx := newCluster(t), context.Background()
+	c.must(c.Create(ctx, &v1alpha1.RolloutRecord{
+		ObjectMeta: metav1.ObjectMeta{Name: "httpd-1", Namespace: "default"},
+		Spec: v1alpha1.RolloutRecordSpec{
+			Target:   v1alpha1.RolloutTarget{APIVersion: "apps/v1", Kind: "Deployment", Name: "httpd", UID: "of-an-earlier-one"},
+			Revision: 1, To: v1alpha1.RolloutSide{Name: "httpd-x"}, StartedAt: metav1.NowMicro(),
+		},
+	}))
+	c.must(c.Create(ctx, httpd(1)))
+	var other *v1alpha1.RolloutRecord
+	controllertest.Eventually(t, "there is a record by another name", func() bool {
+		c.step()
+		var list v1alpha1.RolloutRecordList
+		c.must(c.List(ctx, &list, client.InNamespace("default")))
+		for i := range list.Items {
+			if list.Items[i].Spec.Target.UID != "of-an-earlier-one" {
+				other = &list.Items[i]
+			}
+		}
+		return other != nil && other.Status.Phase == v1alpha1.RolloutCompleted
+	})
+	if !strings.HasPrefix(other.Name, "httpd-1-") || len(other.Name) != len("httpd-1-xxxxx") {
+		t.Errorf("it is called %s", other.Name)
+	}
+	if r := c.record("httpd-1"); r.Status.Phase != "" {
+		t.Errorf("the other target's record says %q", r.Status.Phase)
 	}
 }

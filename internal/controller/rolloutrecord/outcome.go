@@ -32,7 +32,6 @@ func (d *decision) judge(book *Book, record *v1alpha1.RolloutRecord) {
 	d.count(book, record)
 	progress := d.progress()
 	noted := d.Deployment.Annotations[rollout.AnnotationRevision] == strconv.FormatInt(record.Spec.Revision, 10)
-	failed := d.failed(record.Spec.Revision) && record.Spec.Strategy.OnFailure == v1alpha1.OnFailurePause
 	switch {
 	case noted && d.complete(progress):
 		d.finish(book, v1alpha1.RolloutCompleted, rollout.ReasonNewReplicaSetAvailable,
@@ -40,7 +39,7 @@ func (d *decision) judge(book *Book, record *v1alpha1.RolloutRecord) {
 	case book.phase == v1alpha1.RolloutFailed:
 	case noted && progress != nil && progress.Reason == rollout.ReasonDeadlineExceeded:
 		d.finish(book, v1alpha1.RolloutFailed, progress.Reason, d.inVain(book, record), progress)
-	case failed:
+	case d.failed(record.Spec.Revision) && !d.goesBack():
 		reason, message := d.failure()
 		d.finish(book, v1alpha1.RolloutFailed, reason, message, nil)
 	case d.Deployment.Spec.Paused:
@@ -62,7 +61,7 @@ func (d *decision) finish(book *Book, phase v1alpha1.RolloutPhase, reason, messa
 // close ends a rollout because the next one has begun.
 func (d *decision) close(book *Book, record, next *v1alpha1.RolloutRecord) {
 	switch {
-	case d.failed(record.Spec.Revision) && record.Spec.Strategy.OnFailure != v1alpha1.OnFailurePause:
+	case d.failed(record.Spec.Revision) && d.goesBack():
 		reason, message := d.failure()
 		book.phase, book.reason, book.message = v1alpha1.RolloutRolledBack, reason, bounded(message, maxNote)
 	case book.phase == v1alpha1.RolloutFailed:
@@ -77,6 +76,11 @@ func (d *decision) close(book *Book, record, next *v1alpha1.RolloutRecord) {
 // failed says whether a revision is the one that the Deployment notes as failed.
 func (d *decision) failed(revision int64) bool {
 	return d.Deployment.Annotations[v1alpha1.AnnotationFailedRevision] == strconv.FormatInt(revision, 10)
+}
+
+// goesBack says whether the revision that failed was rolled back.
+func (d *decision) goesBack() bool {
+	return d.Deployment.Annotations[v1alpha1.AnnotationFailedAction] == string(v1alpha1.OnFailureRollback)
 }
 
 // failure returns why the revision that failed did.

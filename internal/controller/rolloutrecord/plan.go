@@ -26,7 +26,7 @@ type Facts struct {
 	Deployment *appsv1.Deployment
 
 	// OnFailure is the default of the namespace, as its annotation says.
-	OnFailure string
+	OnFailure v1alpha1.FailurePolicy
 
 	// ReplicaSets are those that the Deployment controls.
 	ReplicaSets []*appsv1.ReplicaSet
@@ -124,6 +124,7 @@ func Decide(f Facts) Plan {
 type decision struct {
 	Facts
 	records []*v1alpha1.RolloutRecord // the one to be created included
+	there   map[string]bool           // the names of the pods, once they are needed
 	plan    Plan
 }
 
@@ -212,14 +213,23 @@ func (d *decision) book(record *v1alpha1.RolloutRecord, next int) (Book, bool) {
 	if book, ok := d.Books[record.Spec.Revision]; ok {
 		return book.clone(), true
 	}
-	there := map[string]bool{}
-	for _, pods := range d.Pods {
-		for _, pod := range pods {
-			there[pod.Name] = true
+	stopping := slices.ContainsFunc(record.Status.Pods, func(t v1alpha1.PodTimeline) bool {
+		return t.StopRequested != nil && t.Stopped == nil
+	})
+	phase := record.Status.Phase
+	goesOn := !phase.Over() || phase == v1alpha1.RolloutFailed && (next == len(d.records) || d.failed(record.Spec.Revision))
+	if !goesOn && !stopping {
+		return Book{}, false
+	}
+	if d.there == nil {
+		d.there = map[string]bool{}
+		for _, pods := range d.Pods {
+			for _, pod := range pods {
+				d.there[pod.Name] = true
+			}
 		}
 	}
-	book := open(record, d.setNamed(record.Spec.To.Name), there)
-	goesOn := !book.phase.Over() || !book.closed() && (next == len(d.records) || d.failed(record.Spec.Revision))
+	book := open(record, d.setNamed(record.Spec.To.Name), d.there)
 	return book, goesOn || book.unfinished() > 0
 }
 

@@ -70,7 +70,7 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts,
 	if err := r.client.Get(ctx, client.ObjectKey{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return f, fmt.Errorf("read namespace: %w", err)
 	}
-	f.OnFailure = namespace.Annotations[v1alpha1.AnnotationOnFailure]
+	f.OnFailure = v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure])
 	var sets appsv1.ReplicaSetList
 	if err := r.list(ctx, &sets, key.Namespace, controllerIndex, f.Deployment.UID); err != nil {
 		return f, fmt.Errorf("list replica sets: %w", err)

@@ -1,6 +1,7 @@
 package rolloutrecord
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -39,7 +40,7 @@ type world struct {
 	pods       []*corev1.Pod
 	services   []*corev1.Service
 	records    []*v1alpha1.RolloutRecord
-	namespace  string // its on-failure annotation
+	namespace  v1alpha1.FailurePolicy // its on-failure annotation
 	version    int
 }
 
@@ -83,7 +84,7 @@ func (w *world) do(t *testing.T, d *datadriven.TestData) string {
 			delete(w.deployment.Annotations, name)
 		}
 	case "namespace":
-		w.namespace = args["on-failure"]
+		w.namespace = v1alpha1.FailurePolicy(args["on-failure"])
 	case "service":
 		w.services = append(w.services, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": args["app"]}}})
 	case "set":
@@ -106,7 +107,7 @@ func (w *world) do(t *testing.T, d *datadriven.TestData) string {
 			w.memory.seePod(pod)
 		}
 	case "decide":
-		return w.decide()
+		return w.decide(t)
 	default:
 		t.Fatalf("%s: no command %q", d.Pos, d.Cmd)
 	}
@@ -285,7 +286,7 @@ func setCondition(pod *corev1.Pod, c corev1.PodCondition) {
 }
 
 // decide decides as a reconcile does, and writes what was decided.
-func (w *world) decide() string {
+func (w *world) decide(t *testing.T) string {
 	f := Facts{Deployment: w.deployment, OnFailure: w.namespace, ReplicaSets: w.sets, Services: w.services, Pods: map[types.UID][]Pod{}}
 	for _, pod := range w.pods {
 		set := pod.OwnerReferences[0].UID
@@ -309,7 +310,7 @@ func (w *world) decide() string {
 		for _, s := range plan.Statuses {
 			if s.Record == r.Name {
 				changed := w.records[i].DeepCopy()
-				changed.Status = *s.Status.DeepCopy()
+				changed.Status = stored(t, s.Status)
 				w.records[i] = changed
 				w.memory.wrote(key, s.Revision, s.Status)
 			}
@@ -320,4 +321,17 @@ func (w *world) decide() string {
 		out += "nothing is open\n"
 	}
 	return out
+}
+
+// stored returns a status as it will be read back.
+func stored(t *testing.T, status v1alpha1.RolloutRecordStatus) (back v1alpha1.RolloutRecordStatus) {
+	t.Helper()
+	encoded, err := json.Marshal(own(&status))
+	if err == nil {
+		err = json.Unmarshal(encoded, &back)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return back
 }

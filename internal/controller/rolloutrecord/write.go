@@ -64,13 +64,7 @@ func (w writer) setCause(ctx context.Context, namespace string, change CauseChan
 
 // setStatus replaces the status of a record, all but the traffic.
 func (w writer) setStatus(ctx context.Context, namespace, name string, status *v1alpha1.RolloutRecordStatus) error {
-	record, patch, err := merge(namespace, name, map[string]any{"status": ownStatus{
-		Phase: status.Phase, Reason: status.Reason, Message: status.Message,
-		EndedAt: status.EndedAt, Duration: status.Duration,
-		Replicas: status.Replicas, UpdatedReplicas: status.UpdatedReplicas, AvailableReplicas: status.AvailableReplicas,
-		Steps: status.Steps, StepsOmitted: status.StepsOmitted,
-		Pods: status.Pods, PodsOmitted: status.PodsOmitted, Timings: status.Timings,
-	}})
+	record, patch, err := merge(namespace, name, map[string]any{"status": own(status)})
 	if err == nil {
 		err = w.client.Status().Patch(ctx, record, patch)
 	}
@@ -96,6 +90,17 @@ type ownStatus struct {
 	Pods              []v1alpha1.PodTimeline `json:"pods"`
 	PodsOmitted       int32                  `json:"podsOmitted"`
 	Timings           []v1alpha1.StageTiming `json:"timings"`
+}
+
+// own returns the part of a status that is written here.
+func own(status *v1alpha1.RolloutRecordStatus) ownStatus {
+	return ownStatus{
+		Phase: status.Phase, Reason: status.Reason, Message: status.Message,
+		EndedAt: status.EndedAt, Duration: status.Duration,
+		Replicas: status.Replicas, UpdatedReplicas: status.UpdatedReplicas, AvailableReplicas: status.AvailableReplicas,
+		Steps: status.Steps, StepsOmitted: status.StepsOmitted,
+		Pods: status.Pods, PodsOmitted: status.PodsOmitted, Timings: status.Timings,
+	}
 }
 
 // merge encodes a merge patch, and names what it is for.
