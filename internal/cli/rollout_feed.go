@@ -118,8 +118,8 @@ func (f *feed) facts(ctx context.Context) (rolloutview.Facts, error) {
 	return rolloutview.Facts{Deployment: deployment, Sets: sets.Items, Pods: pods.Items, Records: records.Items}, errors.Join(errs...)
 }
 
-// settling waits until a rollout that has an outcome is told completely: its old
-// pods are gone and the last of the traffic has been counted.
+// settling waits until a rollout that has ended is told completely: its record has
+// the outcome, its old pods are gone, the last of the traffic has been counted.
 type settling struct {
 	overSince, quietSince time.Time
 }
@@ -130,9 +130,10 @@ const (
 )
 
 // done says whether nothing more is to be expected, and else when to look again.
-// It is told of every look, with whether something had changed.
-func (s *settling) done(r *rolloutview.Rollout, changed bool, now time.Time) (bool, time.Duration) {
-	if !r.Phase.Over() {
+// It is told of every look, with whether the rollout has ended and whether
+// something had changed.
+func (s *settling) done(r *rolloutview.Rollout, ended, changed bool, now time.Time) (bool, time.Duration) {
+	if !ended {
 		*s = settling{}
 		return false, time.Second
 	}
@@ -142,7 +143,7 @@ func (s *settling) done(r *rolloutview.Rollout, changed bool, now time.Time) (bo
 	if changed {
 		s.quietSince = now
 	}
-	quiet := r.Old == 0 && r.Record != nil || r.Phase != v1alpha1.RolloutCompleted
+	quiet := r.Record != nil && r.Phase.Over() && (r.Old == 0 || r.Phase != v1alpha1.RolloutCompleted)
 	if now.Sub(s.overSince) >= settleLimit || quiet && now.Sub(s.quietSince) >= settleQuiet {
 		return true, 0
 	}

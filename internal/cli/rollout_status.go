@@ -118,14 +118,12 @@ func (s *statusTeller) look(facts rolloutview.Facts, changed bool, now time.Time
 	if began := rolloutview.Of(facts, s.revision, now); s.revision > 0 && began.Phase == v1alpha1.RolloutRolledBack {
 		r, failure = began, exitError{1}
 	}
-	switch {
-	case failure != nil || !s.options.watch:
-	case complete:
-		if settled, again := s.settling.done(&r, changed, now); !settled {
+	another := failure != nil && s.options.revision > 0 && s.options.revision != current
+	if s.options.watch && !another {
+		settled, again := s.settling.done(&r, complete || failure != nil, changed, now)
+		if !settled {
 			return false, again, nil
 		}
-	default:
-		return false, time.Second, nil
 	}
 	if r.Record != nil {
 		printLines(s.out, rolloutview.Summary(r.Record, now))

@@ -54,7 +54,7 @@ func TestSettling(t *testing.T) {
 		{1, &stopping, true, true},
 	} {
 		now = now.Add(look.after)
-		if done, again := s.done(look.r, look.changed, now); done != look.want || !done && again <= 0 {
+		if done, again := s.done(look.r, look.r.Phase.Over(), look.changed, now); done != look.want || !done && again <= 0 {
 			t.Errorf("look %d: %v, again in %s, want %v", i, done, again, look.want)
 		}
 	}
@@ -88,6 +88,7 @@ func TestStatusTeller(t *testing.T) {
 	}
 	waiting := step{d: deployment("2", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutProgressing)}}
 	complete := step{d: deployment("2", "NewReplicaSetAvailable", 2), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutCompleted)}}
+	late := step{d: deployment("2", "ProgressDeadlineExceeded", 1), records: waiting.records} // its record does not know yet
 	quiet := complete
 	quiet.after = settleQuiet
 	for _, test := range []struct {
@@ -101,8 +102,8 @@ func TestStatusTeller(t *testing.T) {
 		{"waits", statusOptions{watch: true}, []step{waiting, waiting}, false, false, []string{"1 out of 2 new replicas have been updated...\n"}},
 		{"does not wait", statusOptions{}, []step{waiting}, true, false, []string{"1 out of 2 new", "revision 2 of deployment/web: progressing"}},
 		{"complete", statusOptions{watch: true}, []step{waiting, complete, quiet}, true, false, []string{"successfully rolled out\n", "revision 2 of deployment/web: completed", "no traffic was counted"}},
-		{"late", statusOptions{watch: true}, []step{{d: deployment("2", "ProgressDeadlineExceeded", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutFailed)}}}, true, true, []string{"failed", "windlass rollout undo deployment/web"}},
-		{"rolled back", statusOptions{watch: true}, []step{waiting, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutRolledBack), record(3, v1alpha1.RolloutProgressing)}}}, true, true, []string{"revision 2 of deployment/web: rolled back"}},
+		{"late", statusOptions{watch: true}, []step{late, {d: late.d, records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutFailed)}}, {d: late.d, records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutFailed)}, after: settleQuiet}}, true, true, []string{"failed", "windlass rollout undo deployment/web"}},
+		{"rolled back", statusOptions{watch: true}, []step{waiting, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutRolledBack), record(3, v1alpha1.RolloutProgressing)}}, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutRolledBack), record(3, v1alpha1.RolloutProgressing)}, after: settleQuiet}}, true, true, []string{"revision 2 of deployment/web: rolled back"}},
 		{"superseded", statusOptions{watch: true}, []step{waiting, {d: deployment("3", "ReplicaSetUpdated", 1), records: []v1alpha1.RolloutRecord{record(2, v1alpha1.RolloutSuperseded), record(3, v1alpha1.RolloutProgressing)}}}, false, false, []string{"1 out of 2 new"}},
 		{"another revision", statusOptions{watch: true, revision: 1}, []step{waiting}, true, true, []string{"revision 2"}},
 	} {

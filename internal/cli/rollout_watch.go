@@ -110,7 +110,7 @@ func watchOne(ctx context.Context, feed *feed, display display) (*rolloutview.Ro
 			r.Phase = v1alpha1.RolloutProgressing // its record is about to come
 		}
 		display.show(&r, now)
-		settled, again := settling.done(&r, changed, now)
+		settled, again := settling.done(&r, r.Phase.Over(), changed, now)
 		if settled {
 			return &r, nil
 		}
