@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"bufio"
 	"fmt"
+	"net"
+	"net/netip"
 	"testing"
 )
 
@@ -65,4 +68,71 @@ func BenchmarkStart(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkTraffic measures what the rules cost packets: a round trip on an
+// open connection, and a connection with one request, from a pod to another
+// through a Service.
+func BenchmarkTraffic(b *testing.B) {
+	top := newTopology(b)
+	echo := top.pod("10.42.0.5").serve("one", ":8080")
+	echo.clientFirst = true
+	client := top.pod("10.42.0.9")
+	top.set(web + "10.42.0.5")
+	b.Run("round trip", func(b *testing.B) {
+		client.do(func() {
+			conn, err := net.Dial("tcp4", "10.43.0.10:80")
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			in := bufio.NewReader(conn)
+			for b.Loop() {
+				if _, err := fmt.Fprintln(conn, "who"); err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := in.ReadString('\n'); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
+	b.Run("connection", func(b *testing.B) {
+		client.do(func() {
+			for b.Loop() {
+				if _, _, err := ask("tcp4", "10.43.0.10:80"); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkCount measures one reading of the counters of many paths.
+func BenchmarkCount(b *testing.B) {
+	kernel := realKernel(b, newNamespace(b))
+	if err := NewTable(kernel).Set(Compile(State{Node: testNode})); err != nil {
+		b.Fatal(err)
+	}
+	generation, err := kernel.Generation()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var elements []Element
+	for i := range 10000 {
+		elements = append(elements, Element{Set: setConnections, Key: Key{Address: netip.AddrFrom4([4]byte{10, 43, byte(i / 2500), byte(i / 10)}),
+			Second: netip.AddrFrom4([4]byte{10, 42, byte(i / 250), byte(i % 250)}), Port: 80, SecondPort: 8080}})
+	}
+	if err := kernel.Commit(elementOps(AddElements, elements), generation); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if counts, err := kernel.Counts(); err != nil || len(counts) != len(elements) {
+			b.Fatal(len(counts), err)
+		}
+	}
 }

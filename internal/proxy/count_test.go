@@ -109,6 +109,35 @@ func TestCountUnreachable(t *testing.T) {
 	}
 }
 
+// TestCountForgotten: a connection of which the kernel forgot where it went
+// meets another endpoint, which resets what it does not know.
+func TestCountForgotten(t *testing.T) {
+	top := newTopology(t)
+	client := top.pod("10.42.0.9")
+	objects := "service web ip=10.43.0.10 port=80\nslice web/a port=8080\n"
+	for _, address := range []string{"10.42.0.5", "10.42.0.6"} {
+		top.pod(address).serveEach(":8080", answerUntilClosed)
+	}
+	top.set(objects + "10.42.0.5")
+	way := netip.MustParseAddrPort("10.43.0.10:80")
+	client.connect(t, way.String(), ending{server: answerUntilClosed, client: func(t *testing.T, conn net.Conn) {
+		askOnly(t, conn)
+		top.set(objects + "10.42.0.6")
+		all := func(Flow) bool { return true }
+		if n, err := NewConntrack(int(top.node.handle)).Forget(TCP, netip.MustParseAddr("10.42.0.5"), all); n != 1 || err != nil {
+			t.Errorf("forgot %d, %v, want 1", n, err)
+		}
+		expectReset(t, conn)
+	}})
+	want := map[Path]v1alpha1.TrafficCount{
+		{way, netip.MustParseAddrPort("10.42.0.5:8080")}: {Connections: 1},
+		{way, netip.MustParseAddrPort("10.42.0.6:8080")}: {Reset: 1},
+	}
+	if err := sameCounts(mustCount(t, realKernel(t, top.node)), want); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCountOnlyServices: what does not go through a Service is not counted, nor
 // is what is not TCP.
 func TestCountOnlyServices(t *testing.T) {

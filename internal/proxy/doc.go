@@ -26,14 +26,16 @@
 //	               │     map services:  address . protocol . port ─┐
 //	               │     map nodeports: protocol . port, if the    ├─► service/<namespace>/<name>/<port>
 //	               │       address is one of this machine ─────────┘     choose an endpoint: dnat
-//	               │                                              │      or, without any: goto refuse
+//	               │                                              │      or, without any: goto unserved
 //	       ┌───────┴────────┐                                     │
 //	       ▼                ▼                                     ▼
 //	filter-input     filter-forward                        filter-output          (filter, 0)
 //	 both: drop what conntrack calls invalid from pods      │
 //	 all three: refuse what is still for the service range ─┤
+//	            count what is refused or reset by the server's side
 //	                        │                               │
 //	postrouting             ▼ postrouting, nat, 100 ◄───────┘
+//	 count connections that begin (and in input, nat, 100)
 //	 masquerade: from 127.0.0.0/8 · from an endpoint to itself by a Service
 //	             · from pods to elsewhere · what a Service sends from elsewhere to another node
 //
@@ -42,7 +44,9 @@
 // external/… (which asks where a packet is from); with session affinity an
 // endpoint/… for each endpoint, beside a set of its clients; with
 // loadBalancerSourceRanges allowed/…. The chain refuse answers by TCP reset or
-// ICMP port unreachable; discard drops.
+// ICMP port unreachable, unserved counts before that; discard drops. What ends a
+// connection through a Service goes through the chains lost, lost/reset and
+// lost/unreachable.
 //
 // A client's own address reaches the endpoint wherever the answer comes back
 // through this node: masquerading is for the cases above only.
@@ -54,6 +58,16 @@
 // empty already. So the last rule of each chain that chooses names an endpoint
 // itself. And to which chain the maps with a name lead depends on the spec of
 // a Service only: where endpoints change, rules change, elements do not.
+//
+// # What is counted
+//
+// The rules count the TCP connections that begin, are refused and are reset, in
+// the sets connections, refused and resets, whose elements the kernel makes at
+// the first packet of a [Path]. So a change of endpoints touches no counter,
+// and only first packets and resets cost a lookup. A meter reads the sets and
+// sums up by Service; a recorder writes what came during a rollout into its
+// record, and [Proxy.Collect] tells the sums to who scrapes. docs/draining.md
+// says what all this cannot see.
 //
 // # Restarts and others
 //
