@@ -26,7 +26,7 @@ import (
 //	deployment       a Deployment that is complete, from YAML; its pods have nodes
 //	edit             what it becomes: the YAML is laid over it
 //	node NAME [cpu=Q] [pods=N] [images=(A,B)] [taint=KEY]
-//	others NODE cpu=Q             a pod of somebody else
+//	others NODE cpu=Q [ended]     a pod of somebody else
 //	found KIND/NAME [is=absent|unserved|unknown] [keys=(A,B)]
 //	registry IMAGE is=present|absent|unknown
 //	quota RESOURCE=HARD used=Q
@@ -59,6 +59,9 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) string {
 		s.made++
 		pod.UID = types.UID(fmt.Sprint("other", s.made))
 		pod.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(arg(d, "cpu", "0"))}
+		if d.HasArg("ended") {
+			pod.Status.Phase = corev1.PodSucceeded
+		}
 		f.Pods = append(f.Pods, pod)
 	case "deployment":
 		s.deploy(t, d.Input)

@@ -118,47 +118,54 @@ func missingObjects(facts *Facts) (blocks, warnings []Finding) {
 	told := map[place]bool{}
 	for _, ref := range References(&facts.After.Spec.Template) {
 		found, looked := facts.Found[ref.Object]
-		f, at := Finding{Field: ref.Field, Value: ref.Name}, place{Object: ref.Object}
-		what := fmt.Sprintf("%s %s", ref.Kind, ref.Name)
-		optional := ref.Optional
-		switch {
-		case !looked || found.Presence == Present && (ref.Key == "" || slices.Contains(found.Keys, ref.Key)):
+		pull := isPullSecret(ref)
+		if !looked || ref.Optional && !pull || found.Presence == Present && (ref.Key == "" || slices.Contains(found.Keys, ref.Key)) {
 			continue
-		case ref.Optional && found.Presence != Absent: // a pod can do without a key
-			continue
-		case found.Presence == Present:
+		}
+		at := place{Object: ref.Object}
+		if found.Presence == Present {
 			at.key = ref.Key
-			f.What = fmt.Sprintf("%s has no key %q", what, ref.Key)
-			f.Mend = "add the key, or mark the reference optional"
-		case found.Presence == Absent:
-			f.What, f.Mend = what+" does not exist", "create it"
-			if ref.Kind == "Secret" || ref.Kind == "ConfigMap" {
-				f.Mend = "create it, or mark the reference optional"
-			}
-		case found.Presence == Unserved:
-			f.What, f.Mend = fmt.Sprintf("%s cannot be had: this cluster has no %ss", what, ref.Kind), "use a volume of another kind"
-		default:
-			optional = true
-			f.What = fmt.Sprintf("whether %s exists could not be found out: %s", what, found.Why)
 		}
 		if told[at] {
 			continue
 		}
+		told[at] = true
+		f := missing(ref, found)
 		switch {
-		case !optional:
-			told[at] = true
-			blocks = append(blocks, f)
-		case found.Presence == Unknown:
-			told[at] = true
-			warnings = append(warnings, f)
-		case isPullSecret(ref):
-			told[at] = true
-			f.What += ": the image is pulled without it"
+		case pull && found.Presence == Absent:
+			f.What += ": images are pulled without it"
 			f.Mend = "create it, if the registry asks for it"
 			warnings = append(warnings, f)
+		case pull, found.Presence == Unknown:
+			warnings = append(warnings, f)
+		default:
+			blocks = append(blocks, f)
 		}
 	}
 	return blocks, warnings
+}
+
+// missing says what is wrong with a reference.
+func missing(ref Reference, found Found) Finding {
+	f := Finding{Field: ref.Field, Value: ref.Name}
+	what := fmt.Sprintf("%s %s", ref.Kind, ref.Name)
+	mayBeOptional := ref.Kind == "Secret" || ref.Kind == "ConfigMap"
+	switch {
+	case found.Presence == Present:
+		f.What, f.Mend = fmt.Sprintf("%s has no key %q", what, ref.Key), "add the key"
+	case found.Presence == Absent:
+		f.What, f.Mend = what+" does not exist", "create it"
+	case found.Presence == Unserved:
+		f.What, f.Mend = fmt.Sprintf("%s cannot be had: this cluster has no %ss", what, ref.Kind), "use a volume of another kind"
+		return f
+	default:
+		f.What = fmt.Sprintf("whether %s exists could not be found out: %s", what, found.Why)
+		return f
+	}
+	if mayBeOptional {
+		f.Mend += ", or mark the reference optional"
+	}
+	return f
 }
 
 // isPullSecret says whether a reference is to the credentials of a registry.
