@@ -169,7 +169,7 @@ func kinds() map[string]*kind {
 		{group: v1alpha1.GroupVersion.Group, apiVersion: v1alpha1.GroupVersion.Version,
 			resource: "rolloutrecords", singular: "rolloutrecord", shortNames: []string{"rr"}, prefix: "/windlass.dev/rolloutrecords",
 			newObject: object[v1alpha1.RolloutRecord], newList: object[v1alpha1.RolloutRecordList],
-			generation: true, fields: recordFields, prepareCreate: recordCreate, prepareStatus: recordStatus},
+			generation: true, fields: recordFields, prepareCreate: untrack, prepareStatus: recordStatus},
 	} {
 		out[k.resource] = k
 	}

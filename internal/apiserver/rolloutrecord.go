@@ -1,10 +1,6 @@
 package apiserver
 
 import (
-	"context"
-	"slices"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -17,20 +13,6 @@ func recordFields(obj runtime.Object) fields.Set {
 		"spec.target.kind": r.Spec.Target.Kind,
 		"spec.target.name": r.Spec.Target.Name,
 		"status.phase":     string(r.Status.Phase),
-	}
-}
-
-// recordCreate forgets who set which field, unless the record is applied. The
-// library follows that only for objects that have it, and begins when somebody
-// applies one; to find out what changed in the timelines of 500 pods takes longer
-// than all else about writing them.
-func recordCreate(_ context.Context, obj runtime.Object) {
-	r := obj.(*v1alpha1.RolloutRecord)
-	applied := func(entry metav1.ManagedFieldsEntry) bool {
-		return entry.Operation == metav1.ManagedFieldsOperationApply
-	}
-	if !slices.ContainsFunc(r.ManagedFields, applied) {
-		r.ManagedFields = nil
 	}
 }
 
