@@ -176,6 +176,9 @@ func (d *draft) example(s *set) string {
 	message := container.State.Waiting.Message
 	if last := container.LastTerminationState.Terminated; reason == reasonCrashLoop && last != nil {
 		message = fmt.Sprintf("ended with exit code %d and was restarted %d times", last.ExitCode, container.RestartCount)
+		if said := strings.TrimSpace(last.Message); said != "" {
+			message += ": " + said
+		}
 	}
 	return clip(plain(fmt.Sprintf("%s: container %s %s", reason, container.Name, strings.TrimSpace(message))), maxValueLength)
 }
