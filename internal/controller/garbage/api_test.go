@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/controller/controllertest"
 )
 
@@ -123,6 +124,26 @@ func TestAgainstAPI(t *testing.T) {
 		if len(f.replicaSet.OwnerReferences)+len(f.config.OwnerReferences) != 0 || len(f.pod.OwnerReferences) != 1 {
 			t.Errorf("owners %v of the ReplicaSet and %v of the pod", f.replicaSet.OwnerReferences, f.pod.OwnerReferences)
 		}
+	})
+	t.Run("the record of a rollout goes with its revision", func(t *testing.T) {
+		f := newFamily(t, c, "recorded")
+		record := &v1alpha1.RolloutRecord{
+			ObjectMeta: metav1.ObjectMeta{Name: "recorded-1", Namespace: "default", OwnerReferences: []metav1.OwnerReference{
+				{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: f.replicaSet.Name, UID: f.replicaSet.UID}}},
+			Spec: v1alpha1.RolloutRecordSpec{
+				Target:   v1alpha1.RolloutTarget{APIVersion: "apps/v1", Kind: "Deployment", Name: "recorded", UID: f.deployment.UID},
+				Revision: 1, StartedAt: metav1.NowMicro(),
+			},
+		}
+		if err := c.Create(ctx, record); err != nil {
+			t.Fatal(err)
+		}
+		remove(f.pod)
+		if !there(record) {
+			t.Error("the record went before its revision")
+		}
+		remove(f.replicaSet)
+		controllertest.Eventually(t, "the record is gone", func() bool { return !there(record) })
 	})
 	t.Run("an owner that never was", func(t *testing.T) {
 		lost := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "lost", Namespace: "default",

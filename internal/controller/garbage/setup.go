@@ -20,6 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Kinds that have come or gone are looked for every rediscovery; when not all of
@@ -45,6 +47,7 @@ func shared() map[schema.GroupKind]client.Object {
 		{Group: "apps", Kind: "ReplicaSet"}:                &appsv1.ReplicaSet{},
 		{Group: "discovery.k8s.io", Kind: "EndpointSlice"}: &discoveryv1.EndpointSlice{},
 		{Group: "coordination.k8s.io", Kind: "Lease"}:      &coordinationv1.Lease{},
+		{Group: "windlass.dev", Kind: "RolloutRecord"}:     &v1alpha1.RolloutRecord{},
 	}
 }
 
