@@ -86,7 +86,7 @@ func (d *draft) reportPaused() {
 	}
 	reason := d.progressReason()
 	switch paused := d.deployment.Spec.Paused; {
-	case reason == ReasonDeadlineExceeded && paused: // worth keeping
+	case reason == ReasonDeadlineExceeded && paused && !d.begins(): // worth keeping
 	case paused && reason != ReasonPaused:
 		d.condition(appsv1.DeploymentProgressing, corev1.ConditionUnknown, ReasonPaused, "Deployment is paused"+d.pausedBecause())
 	case !paused && reason == ReasonPaused:
