@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
@@ -27,7 +25,7 @@ const (
 
 // planOptions are what plan was asked.
 type planOptions struct {
-	config   *genericclioptions.ConfigFlags
+	cluster  *cluster
 	files    resource.FilenameOptions
 	images   []string
 	replicas int32
@@ -37,7 +35,7 @@ type planOptions struct {
 }
 
 func newPlan() *cobra.Command {
-	o := &planOptions{config: genericclioptions.NewConfigFlags(true)}
+	o := &planOptions{}
 	cmd := &cobra.Command{
 		Use:   "plan (-f FILE | deployment/NAME [--image [CONTAINER=]IMAGE]... [--replicas N])",
 		Short: "Say what a change would do, what would block it and how long it takes, and change nothing",
@@ -67,8 +65,8 @@ could not be found out.`,
 		fmt.Fprintln(os.Stderr, "windlass plan:", err)
 		return exitError{planUnknown}
 	})
+	o.cluster = clusterFlags(cmd)
 	flags := cmd.Flags()
-	o.config.AddFlags(flags)
 	flags.StringSliceVarP(&o.files.Filenames, "filename", "f", nil, "file, directory or URL with what would be applied; - is standard input")
 	flags.BoolVarP(&o.files.Recursive, "recursive", "R", false, "go into the subdirectories of a directory")
 	flags.StringArrayVar(&o.images, "image", nil, "the image that a container would get; the container's name may be left out if there is one")
@@ -83,23 +81,19 @@ func (o *planOptions) plan(ctx context.Context, args []string) (*foresight.Plan,
 	if err := o.check(args); err != nil {
 		return nil, err
 	}
-	config, err := o.config.ToRESTConfig()
+	conn, err := o.cluster.connect()
 	if err != nil {
 		return nil, err
 	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	namespace, enforced, err := o.config.ToRawKubeConfigLoader().Namespace()
+	client, err := kubernetes.NewForConfig(conn.config)
 	if err != nil {
 		return nil, err
 	}
 	p := &planner{client: client, options: o, now: time.Now(), files: map[string]map[foresight.Object]foresight.Found{}}
 	if len(o.files.Filenames) > 0 {
-		return p.planFiles(ctx, namespace, enforced)
+		return p.planFiles(ctx)
 	}
-	return p.planDeployment(ctx, namespace, args)
+	return p.planDeployment(ctx, conn.namespace, args)
 }
 
 // check says what is wrong with the command line.
@@ -145,22 +139,4 @@ func (o *planOptions) tell(plan *foresight.Plan, out io.Writer) error {
 		return exitError{planBlocked}
 	}
 	return nil
-}
-
-// deploymentName is the name in "deployment/NAME" or "deployment NAME", with any
-// name that kubectl has for the kind.
-func deploymentName(args []string) (string, error) {
-	kind, name, one := strings.Cut(args[0], "/")
-	switch {
-	case one && len(args) == 1:
-	case !one && len(args) == 2:
-		name = args[1]
-	default:
-		return "", fmt.Errorf("%s: name one Deployment, such as deployment/web", strings.Join(args, " "))
-	}
-	switch strings.ToLower(kind) {
-	case "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps", "deployment.v1.apps", "deployments.v1.apps":
-		return name, nil
-	}
-	return "", fmt.Errorf("%s: only a Deployment is planned by its name; use -f for other kinds", args[0])
 }

@@ -47,8 +47,12 @@ type change struct {
 }
 
 // planFiles plans what kubectl apply would do with files.
-func (p *planner) planFiles(ctx context.Context, namespace string, enforced bool) (*foresight.Plan, error) {
-	infos, err := resource.NewBuilder(p.options.config).
+func (p *planner) planFiles(ctx context.Context) (*foresight.Plan, error) {
+	namespace, enforced, err := p.options.cluster.flags.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := resource.NewBuilder(p.options.cluster.flags).
 		Unstructured().
 		NamespaceParam(namespace).DefaultNamespace().
 		FilenameParam(enforced, &p.options.files).
@@ -232,7 +236,7 @@ func other(c change) foresight.Other {
 // planDeployment plans what kubectl set image and kubectl scale would do with a
 // Deployment.
 func (p *planner) planDeployment(ctx context.Context, namespace string, args []string) (*foresight.Plan, error) {
-	name, err := deploymentName(args)
+	name, err := rolloutTarget(args)
 	if err != nil {
 		return nil, err
 	}

@@ -41,17 +41,6 @@ func TestPlanUsage(t *testing.T) {
 	}
 }
 
-func TestDeploymentName(t *testing.T) {
-	for line, want := range map[string]string{
-		"deployment/web": "web", "deploy web": "web", "Deployments.apps/web": "web",
-		"deployment": "", "deployment/web deployment/x": "", "service/web": "", "deployment a b": "",
-	} {
-		if got, err := deploymentName(strings.Fields(line)); got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v; want %q", line, got, err, want)
-		}
-	}
-}
-
 func TestPlanPatch(t *testing.T) {
 	one := &corev1.PodSpec{Containers: []corev1.Container{{Name: "web"}}}
 	two := &corev1.PodSpec{Containers: []corev1.Container{{Name: "web"}, {Name: "log"}}, InitContainers: []corev1.Container{{Name: "init"}}}

@@ -59,7 +59,7 @@ func rolloutTarget(args []string) (string, error) {
 	switch strings.ToLower(kind) {
 	case "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps":
 	default:
-		return "", fmt.Errorf("%s: windlass rollout works on Deployments: deployment/NAME", text)
+		return "", fmt.Errorf("%s: only a Deployment can be named here: deployment/NAME", text)
 	}
 	if name == "" || strings.Contains(name, "/") {
 		return "", fmt.Errorf("%s: name one Deployment: deployment/NAME", text)
