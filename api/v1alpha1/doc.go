@@ -8,3 +8,5 @@
 package v1alpha1
 
 //go:generate go run k8s.io/code-generator/cmd/deepcopy-gen@v0.37.2 --output-file zz_generated.deepcopy.go --go-header-file ../../internal/apiserver/openapi/header.txt .
+
+//go:generate go run k8s.io/code-generator/cmd/deepcopy-gen@v0.37.2 --output-file zz_generated.deepcopy.go --go-header-file ../../internal/apiserver/openapi/header.txt .
