@@ -12,7 +12,7 @@ import (
 // The metrics of a Proxy. docs/draining.md says what they can and cannot see.
 var (
 	connectionsMetric = serviceMetric("connections", "New TCP connections that this node sent to an endpoint of the Service.")
-	refusedMetric     = serviceMetric("refused", "New TCP connections to the Service that an endpoint refused, could not be reached, or that found no endpoint.")
+	refusedMetric     = serviceMetric("refused", "New TCP connections to the Service that an endpoint refused, that could not reach one, or that found none.")
 	resetMetric       = serviceMetric("reset", "Established TCP connections to the Service that the server's side reset.")
 )
 
