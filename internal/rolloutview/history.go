@@ -22,7 +22,7 @@ func History(facts Facts, now time.Time) []string {
 	for i := range facts.Sets {
 		set := &facts.Sets[i]
 		if revision := revisionOf(set); revision > 0 && metav1.IsControlledBy(set, facts.Deployment) {
-			rows[revision] = row(revision, "-", set.Annotations[changeCause], "-", "-", "-", "-")
+			rows[revision] = row(revision, "-", cut(set.Annotations[changeCause], maxCause), "-", "-", "-", "-")
 		}
 	}
 	for i := range facts.Records {
@@ -38,7 +38,7 @@ func History(facts Facts, now time.Time) []string {
 		if by := record.Spec.By; by != nil && by.User != "" {
 			user = by.User
 		}
-		rows[record.Spec.Revision] = row(record.Spec.Revision, string(record.Status.Phase), record.Spec.Cause, user,
+		rows[record.Spec.Revision] = row(record.Spec.Revision, string(record.Status.Phase), cut(record.Spec.Cause, maxCause), user,
 			duration.HumanDuration(now.Sub(record.Spec.StartedAt.Time))+" ago", span(took(record, now)), counts)
 	}
 	if len(rows) == 0 {

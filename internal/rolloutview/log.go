@@ -50,7 +50,7 @@ func (l *Log) Next(r *Rollout, now time.Time) []string {
 func title(r *Rollout) string {
 	text := fmt.Sprintf("%s revision %d", r.Deployment, r.Revision)
 	if r.Cause != "" {
-		text += ": " + r.Cause
+		text += ": " + cut(r.Cause, maxNote)
 	}
 	if r.By != "" {
 		text += ", by " + r.By
@@ -102,6 +102,9 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 			if before := stage.Name != stageDraining && stage.Name != stageStopped; before && !p.New || untold(stage.Name) {
 				continue
 			}
+			if r.StartedAt.Sub(stage.At) > time.Second { // an earlier rollout's: the pod is used again
+				continue
+			}
 			if !l.first(p.Name + " " + stage.Name) {
 				continue
 			}
@@ -112,7 +115,7 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 			events = append(events, event{stage.At, text})
 		}
 		if p.State == Failing && l.first(p.Name+" "+reason(p.Note)) {
-			events = append(events, event{now, "pod " + p.Name + "  " + cut(p.Note)})
+			events = append(events, event{now, "pod " + p.Name + "  " + cut(p.Note, maxNote)})
 		}
 	}
 	for name, p := range l.there {
@@ -127,16 +130,6 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 // untold stages are in the record, and too much for a line each.
 func untold(stage string) bool {
 	return stage == stageCreated || stage == stageAvailable || stage == stageUnrouted || stage == stageDrained
-}
-
-// maxNote bounds what is printed of a note, in characters.
-const maxNote = 160
-
-func cut(note string) string {
-	if runes := []rune(note); len(runes) > maxNote {
-		return string(runes[:maxNote-1]) + "…"
-	}
-	return note
 }
 
 // reason is what a note is about: messages change, with each attempt.
@@ -159,7 +152,7 @@ func (l *Log) waiting(r *Rollout) string {
 	waits := ""
 	failing := slices.ContainsFunc(r.Pods, func(p Pod) bool { return p.New && p.State == Failing })
 	if r.Phase == v1alpha1.RolloutPaused || r.Reason == "PodsFailing" && !r.Phase.Over() && !failing {
-		waits = outcome(r.Phase) + ": " + cut(r.Message)
+		waits = outcome(r.Phase) + ": " + cut(r.Message, maxNote)
 	}
 	if key := string(r.Phase) + r.Reason; waits == "" || l.waits == key {
 		return ""

@@ -2,6 +2,7 @@ package rolloutview
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -166,7 +167,7 @@ func author(by *v1alpha1.Author) string {
 	if by == nil {
 		return ""
 	}
-	with := strings.Join(nonEmpty(by.Client, by.Manager), ", ")
+	with := strings.Join(slices.Compact(nonEmpty(by.Client, by.Manager)), ", ")
 	switch {
 	case with == "":
 		return by.User

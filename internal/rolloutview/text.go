@@ -74,6 +74,19 @@ func clean(text string) string {
 	}, text)
 }
 
+// What is printed of long texts, in characters.
+const (
+	maxNote  = 160
+	maxCause = 60 // in a table
+)
+
+func cut(text string, limit int) string {
+	if runes := []rune(text); len(runes) > limit {
+		return string(runes[:limit-1]) + "…"
+	}
+	return text
+}
+
 // span is a duration as people read it: 12ms, 1.2s, 34s, 5m3s.
 func span(d time.Duration) string {
 	switch {
