@@ -119,6 +119,23 @@ func TestOpenAfterRestart(t *testing.T) {
 	}
 }
 
+func TestTimings(t *testing.T) {
+	record := testRecord()
+	b := open(record, nil, nil)
+	for i := range 4 {
+		e := made(10 * i)
+		b.pods[e.Name] = e
+	}
+	before := made(-60_000) // was there before
+	b.pods[before.Name] = before
+	b.lostTimings = []v1alpha1.StageTiming{{Stage: "available", Pods: 3, Median: metav1.Duration{Duration: time.Second}, Max: metav1.Duration{Duration: time.Minute}}}
+	got := timing(b.status(record), "available")
+	want := v1alpha1.StageTiming{Stage: "available", Pods: 7, Median: metav1.Duration{Duration: 30 * time.Millisecond}, Max: metav1.Duration{Duration: time.Minute}}
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 // TestClocksThatDiffer: no stage takes less than nothing.
 func TestClocksThatDiffer(t *testing.T) {
 	e := made(5)

@@ -353,7 +353,7 @@ func (d *decision) noteCause() {
 	}
 	record := d.records[len(d.records)-1]
 	set := d.setNamed(record.Spec.To.Name)
-	if set == nil || rollout.RevisionOf(set) != record.Spec.Revision {
+	if set == nil {
 		return
 	}
 	cause, computed := causeOf(d.Deployment, set, record.Spec.Changes)

@@ -103,7 +103,7 @@ func timelineOf(pod Pod, set string, minReadySeconds int32, was v1alpha1.PodTime
 	if !pod.Gone.IsZero() {
 		t.Stopped = first(t.Stopped, moment(pod.Gone))
 	}
-	if t.Available == nil && t.Ready != nil {
+	if t.Ready != nil && (t.Available == nil || minReadySeconds == 0) {
 		t.Available, wake = available(pod, t, minReadySeconds, now)
 	}
 	return t, wake
