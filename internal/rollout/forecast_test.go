@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +144,7 @@ func TestForecastIsWhatHappens(t *testing.T) {
 		if least := min(available, budget.MinAvailable()); rolling && forecast.LeastAvailable < least {
 			t.Fatalf("only %d pods are available; %d must be\n%s", forecast.LeastAvailable, least, forecast.text())
 		}
+		c.collect()
 		c.settle()
 		if _, err := c.run(); err != nil {
 			t.Fatal(err)
@@ -158,6 +160,19 @@ func TestForecastIsWhatHappens(t *testing.T) {
 			t.Fatalf("complete and stuck, or neither\n%s", forecast.text())
 		}
 	})
+}
+
+// collect ends the sets that are being deleted, and their pods with them.
+func (w *world) collect() {
+	for _, rs := range slices.Clone(w.sets) {
+		if rs.DeletionTimestamp == nil {
+			continue
+		}
+		for _, pod := range w.those(rs, func(s PodState) bool { return s.Active }) {
+			pod.DeletionTimestamp = rs.DeletionTimestamp
+		}
+		w.sets = slices.DeleteFunc(w.sets, func(other *appsv1.ReplicaSet) bool { return other == rs })
+	}
 }
 
 // forecastAvailable is how many pods are available, and sure to stay, before
