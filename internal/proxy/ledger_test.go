@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,13 +157,13 @@ func TestOwner(t *testing.T) {
 // failingCounters is a Counters that counts how often it is read, and fails when told.
 type failingCounters struct {
 	Counters
-	reads int
-	fail  bool
+	reads atomic.Int64
+	fail  atomic.Bool
 }
 
 func (c *failingCounters) Counts() (map[Path]v1alpha1.TrafficCount, error) {
-	c.reads++
-	if c.fail {
+	c.reads.Add(1)
+	if c.fail.Load() {
 		return nil, errors.New("no counters now")
 	}
 	counts, err := c.Counters.Counts()

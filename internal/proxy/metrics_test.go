@@ -49,7 +49,7 @@ func TestMetrics(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
-	counters.fail = true
+	counters.fail.Store(true)
 	if _, err := registry.Gather(); err == nil {
 		t.Error("no error while the counters cannot be read")
 	}

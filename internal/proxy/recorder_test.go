@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,23 +36,23 @@ type recording struct {
 	client   client.Client
 	kernel   *Memory
 	counters *failingCounters
-	leaving  map[string]bool
-	refuse   error // of writes
-	writes   int
+	leaving  atomic.Bool // whether pods of default/web are
+	refuse   atomic.Bool // writes
+	writes   atomic.Int64
 	handler  toolscache.ResourceEventHandler
 	stop     func()
 }
 
 func newRecording(t *testing.T) *recording {
-	r := &recording{t: t, kernel: NewMemory(), leaving: map[string]bool{}}
+	r := &recording{t: t, kernel: NewMemory()}
 	r.counters = &failingCounters{Counters: r.kernel}
 	set(t, NewTable(r.kernel), Compile(State{Node: testNode}))
 	r.client = fake.NewClientBuilder().WithScheme(testScheme(t)).WithStatusSubresource(&v1alpha1.RolloutRecord{}).WithInterceptorFuncs(interceptor.Funcs{
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
-			if r.refuse != nil {
-				return r.refuse
+			if r.refuse.Load() {
+				return errors.New("no API now")
 			}
-			r.writes++
+			r.writes.Add(1)
 			return c.SubResource(sub).Patch(ctx, obj, patch, opts...)
 		},
 	}).Build()
@@ -63,7 +64,7 @@ func newRecording(t *testing.T) *recording {
 func (r *recording) start() {
 	owners := map[string]string{"10.43.0.1:80": "default/web", "10.43.0.2:80": "default/other"}
 	meter := newMeter(r.counters, func(way netip.AddrPort) string { return owners[way.String()] })
-	recorder := newRecorder(Config{Client: r.client, NodeName: "here"}, meter.read, func(s string) bool { return r.leaving[s] }, slog.New(slog.DiscardHandler))
+	recorder := newRecorder(Config{Client: r.client, NodeName: "here"}, meter.read, func(s string) bool { return s == "default/web" && r.leaving.Load() }, slog.New(slog.DiscardHandler))
 	r.handler = recorder.handler()
 	ctx, cancel := context.WithCancel(r.t.Context())
 	ended := make(chan struct{})
@@ -115,14 +116,14 @@ func (r *recording) wait(d time.Duration) {
 	synctest.Wait()
 }
 
-func (r *recording) expect(what string, want int64, writes int) {
+func (r *recording) expect(what string, want int64, writes int64) {
 	r.t.Helper()
 	record := r.record()
 	if got, ok := record.Status.Traffic["here"]; got.Connections != want || !ok && want > 0 {
 		r.t.Errorf("%s: the record says %+v, want %d", what, record.Status.Traffic, want)
 	}
-	if r.writes != writes {
-		r.t.Errorf("%s: %d writes, want %d", what, r.writes, writes)
+	if got := r.writes.Load(); got != writes {
+		r.t.Errorf("%s: %d writes, want %d", what, got, writes)
 	}
 }
 
@@ -133,8 +134,8 @@ func TestRecordTraffic(t *testing.T) {
 		defer func() { r.stop() }()
 		r.send("10.43.0.1:80", 100)
 		r.wait(time.Minute)
-		if r.counters.reads > 0 {
-			t.Errorf("read %d times while no rollout runs", r.counters.reads)
+		if n := r.counters.reads.Load(); n > 0 {
+			t.Errorf("read %d times while no rollout runs", n)
 		}
 		r.create("web")
 		r.expect("nothing new", 0, 0)
@@ -151,7 +152,7 @@ func TestRecordTraffic(t *testing.T) {
 		r.wait(10 * time.Second)
 		r.expect("only when changed", 33, 4)
 
-		r.leaving["default/web"] = true
+		r.leaving.Store(true)
 		r.phase(v1alpha1.RolloutCompleted)
 		r.send("10.43.0.1:80", 1)
 		r.wait(10 * time.Second)
@@ -159,15 +160,15 @@ func TestRecordTraffic(t *testing.T) {
 		r.wait(10 * time.Second)
 		r.expect("while pods leave", 35, 6)
 		r.send("10.43.0.1:80", 1)
-		r.leaving["default/web"] = false
+		r.leaving.Store(false)
 		r.wait(writeEvery)
 		r.expect("the last value", 36, 7)
-		reads := r.counters.reads
+		reads := r.counters.reads.Load()
 		r.send("10.43.0.1:80", 1)
 		r.wait(time.Minute)
 		r.expect("after the end", 36, 7)
-		if r.counters.reads != reads {
-			t.Errorf("read %d times after the end", r.counters.reads-reads)
+		if n := r.counters.reads.Load() - reads; n > 0 {
+			t.Errorf("read %d times after the end", n)
 		}
 		if r.record().Status.Phase != v1alpha1.RolloutCompleted {
 			t.Errorf("the rest of the status is %+v", r.record().Status)
@@ -201,15 +202,16 @@ func TestRecordGoesOn(t *testing.T) {
 		r.wait(writeEvery)
 		r.expect("counters at zero again", 10, 3)
 
-		r.refuse = errors.New("no API now")
+		r.refuse.Store(true)
 		r.send("10.43.0.1:80", 1)
 		r.wait(5 * time.Second)
 		r.expect("writes refused", 10, 3)
-		r.refuse, r.counters.fail = nil, true
+		r.refuse.Store(false)
+		r.counters.fail.Store(true)
 		r.phase(v1alpha1.RolloutFailed)
 		r.wait(5 * time.Second)
 		r.expect("reads refused", 10, 3)
-		r.counters.fail = false
+		r.counters.fail.Store(false)
 		r.wait(writeEvery)
 		r.expect("the last value", 11, 4)
 	})
@@ -236,8 +238,8 @@ func TestRecordWithoutTraffic(t *testing.T) {
 		defer func() { r.stop() }()
 		r.create()
 		r.wait(10 * time.Second)
-		if r.counters.reads > 0 {
-			t.Errorf("read %d times for a rollout without a Service", r.counters.reads)
+		if n := r.counters.reads.Load(); n > 0 {
+			t.Errorf("read %d times for a rollout without a Service", n)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
