@@ -91,6 +91,21 @@ func (c *chaos) loseSet(t *rapid.T) {
 		return
 	}
 	rs := pick(t, c.sets)
+	c.loseAll(rs)
+}
+
+// beginToLoseSet deletes a set by hand in the foreground: its pods go first.
+func (c *chaos) beginToLoseSet(t *rapid.T) {
+	if len(c.sets) == 0 || rapid.IntRange(0, 3).Draw(t, "rarely") > 0 {
+		return
+	}
+	if rs := pick(t, c.sets); rs.DeletionTimestamp == nil {
+		rs.DeletionTimestamp = ptr.To(metav1.NewTime(c.now))
+		c.touch(rs)
+	}
+}
+
+func (c *chaos) loseAll(rs *appsv1.ReplicaSet) {
 	for _, pod := range c.those(rs, func(s PodState) bool { return s.Active }) {
 		pod.DeletionTimestamp = ptr.To(metav1.NewTime(c.now))
 	}
@@ -110,8 +125,12 @@ func (c *chaos) resizeSet(t *rapid.T) {
 
 // The acts of pods, and upon them.
 
+// flip makes a pod ready, or not. None becomes ready while its set has yet to see
+// a size: a set sees what it was given sooner than a pod can start.
 func (c *chaos) flip(t *rapid.T, ready bool) {
-	pods := c.those(nil, func(s PodState) bool { return s.Active && s.Ready != ready })
+	pods := slices.DeleteFunc(c.those(nil, func(s PodState) bool { return s.Active && s.Ready != ready }), func(pod *corev1.Pod) bool {
+		return ready && len(c.sizes[metav1.GetControllerOf(pod).UID]) > 1
+	})
 	if len(pods) > 0 {
 		c.setReady(pick(t, pods), ready)
 	}
@@ -151,6 +170,9 @@ func (c *chaos) oneSetActs(t *rapid.T) {
 		return
 	}
 	rs := pick(t, c.sets)
+	if rs.DeletionTimestamp != nil {
+		return
+	}
 	sizes := c.sizesOf(rs)
 	if len(sizes) > 1 {
 		sizes = sizes[rapid.IntRange(0, len(sizes)-1).Draw(t, "sees"):]
@@ -437,6 +459,9 @@ func (c *chaos) edit(change func(*appsv1.Deployment)) {
 // given: pods that are not ready, then available ones.
 func (c *chaos) certain(view map[types.UID][]*corev1.Pod) (n int32) {
 	for _, rs := range c.sets {
+		if rs.DeletionTimestamp != nil {
+			continue // with its pods
+		}
 		active := slices.DeleteFunc(slices.Clone(view[rs.UID]), func(pod *corev1.Pod) bool { return !StateOf(pod).Active })
 		c.worstFirst(active)
 		surplus := max(len(active)-int(slices.Min(c.sizesOf(rs))), 0)
@@ -468,10 +493,13 @@ func (c *chaos) available(pod *corev1.Pod) bool {
 }
 
 // asked is how many pods the sets are to have. A pod that its set has been told
-// to stop does not count, whether it has begun to stop or not.
+// to stop does not count, whether it has begun to stop or not; nor does one of a
+// set that is being deleted.
 func (c *chaos) asked() (n int32) {
 	for _, rs := range c.sets {
-		n += *rs.Spec.Replicas
+		if rs.DeletionTimestamp == nil {
+			n += *rs.Spec.Replicas
+		}
 	}
 	return n
 }
@@ -480,6 +508,11 @@ func (c *chaos) asked() (n int32) {
 func (c *chaos) calm(t *rapid.T) {
 	c.edit(func(d *appsv1.Deployment) { d.Spec.Paused = false })
 	c.view = nil
+	for _, rs := range slices.Clone(c.sets) {
+		if rs.DeletionTimestamp != nil {
+			c.loseAll(rs)
+		}
+	}
 	c.settle()
 	if _, err := c.run(); err != nil {
 		t.Fatal(err)

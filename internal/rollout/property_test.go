@@ -26,6 +26,7 @@ func TestSafety(t *testing.T) {
 			"edit":    c.change,
 			"pause":   c.pause,
 			"lose":    c.loseSet,
+			"losing":  c.beginToLoseSet,
 			"resize":  c.resizeSet,
 		})
 		c.calm(t)
@@ -74,6 +75,7 @@ func TestStaleViewsEndWell(t *testing.T) {
 			"edit":    c.change,
 			"pause":   c.pause,
 			"lose":    c.loseSet,
+			"losing":  c.beginToLoseSet,
 			"resize":  c.resizeSet,
 			"look":    func(*rapid.T) { c.look() },
 		})
