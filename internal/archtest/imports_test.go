@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"internal/rollout":     {"api/v1alpha1"},
 	"internal/rolloutview": {"api/v1alpha1"},
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
+	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
 	"examples/demo":        {"test/harness"},
 	"test/e2e":             {"test/harness"},
 	"test/benchmark":       {"test/harness"},

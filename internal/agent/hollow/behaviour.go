@@ -25,7 +25,7 @@ import (
 // Without it a container listens at once on the ports that it declares and ends
 // at once when told to. The last word of the image's tag, after a "-", can be
 // absent (there is no such image), broken (start-fails), crash
-// (exit-after=10ms,exit-code=1) or unready (ready-after=never): httpd:v2-crash,
+// (ready-after=never,exit-after=10ms,exit-code=1) or unready (ready-after=never): httpd:v2-crash,
 // httpd:absent. The variable wins over the tag.
 const Variable = "HOLLOW"
 
@@ -125,7 +125,7 @@ const wordAbsent = "absent"
 // tagPrograms are the words of tags that say how containers behave.
 var tagPrograms = map[string]Program{
 	"broken":  {StartError: errors.New("the image is broken")},
-	"crash":   {ExitAfter: 10 * time.Millisecond, ExitCode: 1},
+	"crash":   {NeverListens: true, ExitAfter: 10 * time.Millisecond, ExitCode: 1},
 	"unready": {NeverListens: true},
 }
 

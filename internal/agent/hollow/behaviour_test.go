@@ -79,7 +79,7 @@ func TestProgramOfImageAndVariable(t *testing.T) {
 	}{
 		{"web:v2", "", Program{}},
 		{"registry:5000/web", "", Program{}},
-		{"registry:5000/web:v2-crash", "", Program{ExitAfter: 10 * time.Millisecond, ExitCode: 1}},
+		{"registry:5000/web:v2-crash", "", Program{NeverListens: true, ExitAfter: 10 * time.Millisecond, ExitCode: 1}},
 		{"web:unready@sha256:0", "", Program{NeverListens: true}},
 		{"web:v2-unready", "HOLLOW=ready-after=1s", Program{ListenAfter: time.Second}},
 		{"web:v2", "HOLLOW=exit-code=2", Program{ExitCode: 2}},
