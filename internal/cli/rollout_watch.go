@@ -87,7 +87,8 @@ func tellEnd(out io.Writer, r *rolloutview.Rollout) {
 	}
 }
 
-// frame is the least time between two looks.
+// frame is the least time between two looks; with thousands of pods it is four
+// times what a look takes.
 const frame = 50 * time.Millisecond
 
 // watchOne shows the current rollout until it has ended.
@@ -114,15 +115,16 @@ func watchOne(ctx context.Context, feed *feed, display display) (*rolloutview.Ro
 		if settled {
 			return &r, nil
 		}
-		changed, err = nextLook(ctx, feed, display, again)
+		changed, err = nextLook(ctx, feed, display, max(frame, 4*time.Since(now)), again)
 		if err != nil {
 			return nil, err
 		}
 	}
 }
 
-// nextLook waits until something has changed, and says whether it was a fact.
-func nextLook(ctx context.Context, feed *feed, display display, again time.Duration) (changed bool, err error) {
+// nextLook waits until something has changed, at least rest and at most again
+// and rest, and says whether it was a fact.
+func nextLook(ctx context.Context, feed *feed, display display, rest, again time.Duration) (changed bool, err error) {
 	select {
 	case <-ctx.Done():
 		return false, exitError{exitInterrupted}
@@ -134,7 +136,7 @@ func nextLook(ctx context.Context, feed *feed, display display, again time.Durat
 	select {
 	case <-ctx.Done():
 		return false, exitError{exitInterrupted}
-	case <-time.After(frame):
+	case <-time.After(rest):
 	}
 	return changed, nil
 }

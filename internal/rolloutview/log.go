@@ -14,8 +14,8 @@ import (
 type Log struct {
 	titled bool
 	told   map[string]bool // pod and stage
-	there  map[string]Pod
-	steps  int // told, those omitted from the record included
+	there  map[string]Pod  // and those whose end has not been told
+	steps  int             // told, those omitted from the record included
 	waits  string
 }
 
@@ -119,7 +119,12 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 		}
 	}
 	for name, p := range l.there {
-		if _, ok := there[name]; !ok && !recorded && l.first(name+" "+stageStopped) {
+		_, still := there[name]
+		switch key := name + " " + stageStopped; {
+		case still || l.told[key]:
+		case recorded:
+			there[name] = p // until the record tells, or has dropped it
+		case l.first(key):
 			events = append(events, event{now, "pod " + p.Name + "  " + stageStopped})
 		}
 	}

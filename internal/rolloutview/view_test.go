@@ -241,6 +241,28 @@ func FuzzScreenSize(f *testing.F) {
 	})
 }
 
+// Whatever a pod's annotation holds, the pod can be shown.
+func FuzzMoments(f *testing.F) {
+	f.Add("")
+	f.Add(`{"started":"2026-01-01T12:00:00.000001Z","note":"a\u001b[2J"}`)
+	f.Add(`{"started":null,"stopped":"0000-01-01T12:00:00.000001Z"`)
+	f.Fuzz(func(t *testing.T, text string) {
+		pod := podFrom("web-2-a", &arguments{&datadriven.TestData{}})
+		pod.Annotations[v1alpha1.AnnotationMoments] = text
+		w := viewWorld{sets: map[string]int64{"web-2": 2}, pods: map[string]corev1.Pod{"web-2-a": pod}}
+		w.setDeployment(&arguments{&datadriven.TestData{CmdArgs: []datadriven.CmdArg{{Key: "revision", Vals: []string{"2"}}}}})
+		r := Of(w.facts(), 2, epoch)
+		if len(r.Pods) != 1 {
+			t.Fatalf("pods: %+v", r.Pods)
+		}
+		for _, line := range Screen(&r, 80, 24, epoch) {
+			if shown := line.Render(80, false); strings.ContainsFunc(shown, func(r rune) bool { return r < ' ' }) {
+				t.Errorf("%q steers the terminal", shown)
+			}
+		}
+	})
+}
+
 func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-1: "-", 0: "0s", 12400 * time.Microsecond: "12ms", 1234 * time.Millisecond: "1.2s", 34600 * time.Millisecond: "35s",
