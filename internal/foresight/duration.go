@@ -22,8 +22,10 @@ type Duration struct {
 	AtLeast metav1.Duration  `json:"atLeast"`
 
 	// Start is how long a new pod takes to become available, and Stop how long an
-	// old one takes to stop: the medians of Rollouts earlier ones.
+	// old one takes to stop: the medians of Rollouts earlier ones. Fastest is what
+	// the fastest took to become available.
 	Start    *metav1.Duration `json:"start,omitempty"`
+	Fastest  *metav1.Duration `json:"fastest,omitempty"`
 	Stop     *metav1.Duration `json:"stop,omitempty"`
 	Rollouts int              `json:"rollouts,omitempty"`
 
@@ -41,19 +43,79 @@ func expected(facts *Facts, ideal, real rollout.Forecast) *Duration {
 	settle := time.Duration(facts.After.Spec.MinReadySeconds) * time.Second
 	d := &Duration{AtLeast: metav1.Duration{Duration: time.Duration(forecast.Waits) * settle}, Pulls: newImages(facts)}
 	records := lastComplete(facts)
-	starts, stops := podTimes(records)
-	if d.Rollouts = len(records); len(starts) == 0 {
+	past := historyOf(records)
+	if d.Rollouts = len(records); len(past.starts) == 0 {
 		return d
 	}
-	start, stop := settle+median(starts), median(stops)
-	d.Start = &metav1.Duration{Duration: start}
-	if len(stops) > 0 {
+	d.Start = &metav1.Duration{Duration: settle + median(past.starts)}
+	d.Fastest = &metav1.Duration{Duration: settle + past.starts[0]}
+	stop := median(past.stops)
+	if len(past.stops) > 0 {
 		d.Stop = &metav1.Duration{Duration: stop}
 	}
-	if forecast.StopWaits == 0 || len(stops) > 0 {
-		d.Total = &metav1.Duration{Duration: time.Duration(forecast.Waits)*start + time.Duration(forecast.StopWaits)*stop}
+	if forecast.StopWaits > 0 && len(past.stops) == 0 {
+		return d
 	}
+	total, waits := time.Duration(forecast.StopWaits)*stop, forecast.Waits
+	for _, wave := range forecast.Waves {
+		if wave.Starting > 0 {
+			total += settle + past.start(wave.Starting)
+			waits--
+		}
+	}
+	total += time.Duration(max(waits, 0)) * d.Start.Duration // without a step of the controller
+	d.Total = &metav1.Duration{Duration: total}
 	return d
+}
+
+// history is how long pods took in earlier rollouts, sorted. Of the time to become
+// available minReadySeconds is left out.
+type history struct {
+	starts, stops []time.Duration
+
+	// together is how many pods were starting at a time, on average.
+	together float64
+}
+
+// start is how long n pods take that start at a time. Many that started together
+// had to wait for each other: fewer take less, but none less than the fastest.
+func (h *history) start(n int32) time.Duration {
+	m := median(h.starts)
+	if part := float64(n) / h.together; part < 1 {
+		return max(h.starts[0], time.Duration(float64(m)*part))
+	}
+	return m
+}
+
+func historyOf(records []v1alpha1.RolloutRecord) history {
+	var h history
+	var busy, sum time.Duration
+	for _, r := range records {
+		settle := time.Duration(r.Spec.Strategy.MinReadySeconds) * time.Second
+		var end time.Time
+		for _, pod := range r.Status.Pods { // in the order of their creation
+			if pod.StopRequested != nil && pod.Stopped != nil {
+				h.stops = append(h.stops, pod.Stopped.Sub(pod.StopRequested.Time))
+			}
+			if pod.Set != r.Spec.To.Name || pod.Created == nil || pod.Available == nil {
+				continue
+			}
+			took := max(pod.Available.Sub(pod.Created.Time)-settle, 0)
+			h.starts = append(h.starts, took)
+			from, to := pod.Created.Time, pod.Created.Add(took)
+			if from.Before(end) {
+				from = end
+			}
+			if to.After(from) {
+				busy, end = busy+to.Sub(from), to
+			}
+			sum += took
+		}
+	}
+	h.together = max(float64(sum)/float64(max(busy, 1)), 1)
+	slices.Sort(h.starts)
+	slices.Sort(h.stops)
+	return h
 }
 
 // lastComplete returns the records of the Deployment's last complete rollouts.
@@ -70,27 +132,10 @@ func lastComplete(facts *Facts) []v1alpha1.RolloutRecord {
 	return mine[:min(len(mine), lastRecords)]
 }
 
-// podTimes returns how long new pods took to become available once they were
-// ready for long enough (minReadySeconds left out), and old ones to stop.
-func podTimes(records []v1alpha1.RolloutRecord) (starts, stops []time.Duration) {
-	for _, r := range records {
-		settle := time.Duration(r.Spec.Strategy.MinReadySeconds) * time.Second
-		for _, pod := range r.Status.Pods {
-			if pod.Set == r.Spec.To.Name && pod.Created != nil && pod.Available != nil {
-				starts = append(starts, max(pod.Available.Sub(pod.Created.Time)-settle, 0))
-			}
-			if pod.StopRequested != nil && pod.Stopped != nil {
-				stops = append(stops, pod.Stopped.Sub(pod.StopRequested.Time))
-			}
-		}
-	}
-	return starts, stops
-}
-
-func median(times []time.Duration) time.Duration {
-	if len(times) == 0 {
+// median is the one in the middle of sorted times, 0 if there are none.
+func median(sorted []time.Duration) time.Duration {
+	if len(sorted) == 0 {
 		return 0
 	}
-	slices.Sort(times)
-	return times[len(times)/2]
+	return sorted[len(sorted)/2]
 }

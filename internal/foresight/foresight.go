@@ -186,11 +186,14 @@ func snapshot(facts *Facts) rollout.Snapshot {
 	}
 }
 
-// forecasts plays the change with as much room as it needs, and with the room
-// that there is.
+// forecasts plays the change with the room that there is, and, if that does not
+// lead to its end, with as much as it needs.
 func forecasts(facts *Facts) (ideal, real rollout.Forecast) {
-	s := snapshot(facts)
-	return rollout.ForecastOf(s, rollout.Endless{}), rollout.ForecastOf(s, roomOf(facts))
+	real = rollout.ForecastOf(snapshot(facts), roomOf(facts))
+	if real.Complete {
+		return real, real
+	}
+	return rollout.ForecastOf(snapshot(facts), rollout.Endless{}), real
 }
 
 func isRecreate(d *appsv1.Deployment) bool {

@@ -253,3 +253,41 @@ func FuzzRefusals(f *testing.F) {
 		}
 	})
 }
+
+// TestPodsThatWaitedForEachOther: what a pod took when a thousand started at once
+// is not what it takes alone.
+func TestPodsThatWaitedForEachOther(t *testing.T) {
+	var begin = metav1.NewMicroTime(time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC))
+	record := func(n int, create, available func(i int) time.Duration) []v1alpha1.RolloutRecord {
+		var r v1alpha1.RolloutRecord
+		r.Spec.To.Name = "to"
+		for i := range n {
+			r.Status.Pods = append(r.Status.Pods, v1alpha1.PodTimeline{Set: "to",
+				Created:   ptr.To(metav1.NewMicroTime(begin.Add(create(i)))),
+				Available: ptr.To(metav1.NewMicroTime(begin.Add(available(i))))})
+		}
+		return []v1alpha1.RolloutRecord{r}
+	}
+	at := func(d time.Duration) func(int) time.Duration {
+		return func(i int) time.Duration { return time.Duration(i) * d }
+	}
+	mass := historyOf(record(1000, at(0), func(i int) time.Duration { return time.Second + time.Duration(i)*10*time.Millisecond }))
+	oneByOne := historyOf(record(10, at(2*time.Second), func(i int) time.Duration { return time.Duration(i)*2*time.Second + time.Second }))
+	for _, test := range []struct {
+		name    string
+		past    history
+		n       int32
+		atLeast time.Duration
+		atMost  time.Duration
+	}{
+		{"alone, after a thousand at once", mass, 1, time.Second, time.Second},
+		{"a quarter of them", mass, 250, 2 * time.Second, 4 * time.Second},
+		{"all of them", mass, 1000, 6 * time.Second, 11 * time.Second},
+		{"alone, after one by one", oneByOne, 1, time.Second, time.Second},
+		{"some, after one by one", oneByOne, 5, time.Second, time.Second},
+	} {
+		if got := test.past.start(test.n); got < test.atLeast || got > test.atMost {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}

@@ -191,6 +191,9 @@ func (d *Duration) known() string {
 	switch {
 	case d.Total != nil:
 		out := fmt.Sprintf("about %s: a pod took %s to become available", short(d.Total.Duration), short(d.Start.Duration))
+		if d.Fastest.Duration < d.Start.Duration/2 {
+			out += fmt.Sprintf(", the fastest %s,", short(d.Fastest.Duration))
+		}
 		if d.Stop != nil {
 			out += fmt.Sprintf(" and %s to stop", short(d.Stop.Duration))
 		}

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -281,20 +282,18 @@ func (f *future) letGo() {
 // tellToStop marks n of a set's active pods: those without a node first, then
 // those that are not ready, then the youngest.
 func (f *future) tellToStop(owner types.UID, active []*corev1.Pod, n int) {
-	rank := func(pod *corev1.Pod) int {
+	rank := make(map[*corev1.Pod]int, len(active))
+	for _, pod := range active {
 		switch {
 		case !f.homes[pod.UID]:
-			return 0
 		case !StateOf(pod).Ready:
-			return 1
+			rank[pod] = 1
+		default:
+			rank[pod] = 2
 		}
-		return 2
 	}
 	slices.SortStableFunc(active, func(a, b *corev1.Pod) int {
-		if ra, rb := rank(a), rank(b); ra != rb {
-			return ra - rb
-		}
-		return b.CreationTimestamp.Compare(a.CreationTimestamp.Time)
+		return cmp.Or(cmp.Compare(rank[a], rank[b]), b.CreationTimestamp.Compare(a.CreationTimestamp.Time))
 	})
 	going := map[*corev1.Pod]bool{}
 	for _, pod := range active[:n] {
