@@ -96,10 +96,15 @@ func (d *demo) watchPods(ctx context.Context) error {
 		return err
 	}
 	go func() {
+		shown := map[string]string{}
 		for scanner := bufio.NewScanner(lines); scanner.Scan(); {
 			var pod, image, phase, ready, going string
-			if n, _ := fmt.Sscan(scanner.Text(), &pod, &image, &phase, &ready, &going); n == 5 {
-				d.say("  %s  %s  %s", pod, image, stateOf(phase, ready, going))
+			if n, _ := fmt.Sscan(scanner.Text(), &pod, &image, &phase, &ready, &going); n != 5 {
+				continue
+			}
+			if state := stateOf(phase, ready, going); shown[pod] != state {
+				shown[pod] = state
+				d.say("  %s  %s  %s", pod, image, state)
 			}
 		}
 		_ = watch.Wait()
