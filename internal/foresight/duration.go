@@ -21,11 +21,14 @@ type Duration struct {
 	Total   *metav1.Duration `json:"total,omitempty"`
 	AtLeast metav1.Duration  `json:"atLeast"`
 
+	// Low is the time if pods are as much faster as there are fewer at a time
+	// than in earlier rollouts, where they had to wait for each other. Total is
+	// then the time if none is faster than the fastest was.
+	Low *metav1.Duration `json:"low,omitempty"`
+
 	// Start is how long a new pod takes to become available, and Stop how long an
-	// old one takes to stop: the medians of Rollouts earlier ones. Fastest is what
-	// the fastest took to become available.
+	// old one takes to stop: the medians of Rollouts earlier ones.
 	Start    *metav1.Duration `json:"start,omitempty"`
-	Fastest  *metav1.Duration `json:"fastest,omitempty"`
 	Stop     *metav1.Duration `json:"stop,omitempty"`
 	Rollouts int              `json:"rollouts,omitempty"`
 
@@ -48,7 +51,6 @@ func expected(facts *Facts, ideal, real rollout.Forecast) *Duration {
 		return d
 	}
 	d.Start = &metav1.Duration{Duration: settle + median(past.starts)}
-	d.Fastest = &metav1.Duration{Duration: settle + past.starts[0]}
 	stop := median(past.stops)
 	if len(past.stops) > 0 {
 		d.Stop = &metav1.Duration{Duration: stop}
@@ -57,14 +59,19 @@ func expected(facts *Facts, ideal, real rollout.Forecast) *Duration {
 		return d
 	}
 	total, waits := time.Duration(forecast.StopWaits)*stop, forecast.Waits
+	var less time.Duration
 	for _, wave := range forecast.Waves {
 		if wave.Starting > 0 {
-			total += settle + past.start(wave.Starting)
+			low, high := past.start(wave.Starting)
+			total, less = total+settle+high, less+high-low
 			waits--
 		}
 	}
 	total += time.Duration(max(waits, 0)) * d.Start.Duration // without a step of the controller
 	d.Total = &metav1.Duration{Duration: total}
+	if less > total/2 {
+		d.Low = &metav1.Duration{Duration: total - less}
+	}
 	return d
 }
 
@@ -78,13 +85,15 @@ type history struct {
 }
 
 // start is how long n pods take that start at a time. Many that started together
-// had to wait for each other: fewer take less, but none less than the fastest.
-func (h *history) start(n int32) time.Duration {
+// had to wait for each other. Fewer take less: low, if in proportion; high, if no
+// less than the fastest of the many.
+func (h *history) start(n int32) (low, high time.Duration) {
 	m := median(h.starts)
 	if part := float64(n) / h.together; part < 1 {
-		return max(h.starts[0], time.Duration(float64(m)*part))
+		low = time.Duration(float64(m) * part)
+		return low, max(low, h.starts[0])
 	}
-	return m
+	return m, m
 }
 
 func historyOf(records []v1alpha1.RolloutRecord) history {

@@ -274,20 +274,20 @@ func TestPodsThatWaitedForEachOther(t *testing.T) {
 	mass := historyOf(record(1000, at(0), func(i int) time.Duration { return time.Second + time.Duration(i)*10*time.Millisecond }))
 	oneByOne := historyOf(record(10, at(2*time.Second), func(i int) time.Duration { return time.Duration(i)*2*time.Second + time.Second }))
 	for _, test := range []struct {
-		name    string
-		past    history
-		n       int32
-		atLeast time.Duration
-		atMost  time.Duration
+		name string
+		past history
+		n    int32
+		want string
 	}{
-		{"alone, after a thousand at once", mass, 1, time.Second, time.Second},
-		{"a quarter of them", mass, 250, 2 * time.Second, 4 * time.Second},
-		{"all of them", mass, 1000, 6 * time.Second, 11 * time.Second},
-		{"alone, after one by one", oneByOne, 1, time.Second, time.Second},
-		{"some, after one by one", oneByOne, 5, time.Second, time.Second},
+		{"alone, after a thousand at once", mass, 1, "11ms 1s"},
+		{"a quarter of them", mass, 250, "2.75s 2.75s"},
+		{"all of them", mass, 1000, "6s 6s"},
+		{"alone, after one by one", oneByOne, 1, "1s 1s"},
+		{"some, after one by one", oneByOne, 5, "1s 1s"},
 	} {
-		if got := test.past.start(test.n); got < test.atLeast || got > test.atMost {
-			t.Errorf("%s: %v", test.name, got)
+		low, high := test.past.start(test.n)
+		if got := fmt.Sprint(low.Round(time.Millisecond), " ", high.Round(time.Millisecond)); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
 	}
 }

@@ -190,10 +190,11 @@ func (d *Duration) String() string {
 func (d *Duration) known() string {
 	switch {
 	case d.Total != nil:
-		out := fmt.Sprintf("about %s: a pod took %s to become available", short(d.Total.Duration), short(d.Start.Duration))
-		if d.Fastest.Duration < d.Start.Duration/2 {
-			out += fmt.Sprintf(", the fastest %s,", short(d.Fastest.Duration))
+		out := "about " + short(d.Total.Duration)
+		if d.Low != nil {
+			out = fmt.Sprintf("between %s and %s, as more pods started at a time then", short(d.Low.Duration), short(d.Total.Duration))
 		}
+		out += fmt.Sprintf(": a pod took %s to become available", short(d.Start.Duration))
 		if d.Stop != nil {
 			out += fmt.Sprintf(" and %s to stop", short(d.Stop.Duration))
 		}
