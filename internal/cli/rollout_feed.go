@@ -126,7 +126,11 @@ type settling struct {
 
 const (
 	settleQuiet = 500 * time.Millisecond
-	settleLimit = 3 * time.Second
+	settleLimit = 4 * time.Second
+
+	// settleTraffic is how long after the outcome the proxies may take to write
+	// the last of their counts.
+	settleTraffic = 2500 * time.Millisecond
 )
 
 // done says whether nothing more is to be expected, and else when to look again.
@@ -144,6 +148,10 @@ func (s *settling) done(r *rolloutview.Rollout, ended, changed bool, now time.Ti
 		s.quietSince = now
 	}
 	quiet := r.Record != nil && r.Phase.Over() && (r.Old == 0 || r.Phase != v1alpha1.RolloutCompleted)
+	if quiet && len(r.Record.Spec.Services) > 0 && now.Sub(s.overSince) < settleTraffic {
+		ended := r.Record.Status.EndedAt
+		quiet = ended != nil && now.Sub(ended.Time) >= settleTraffic
+	}
 	if now.Sub(s.overSince) >= settleLimit || quiet && now.Sub(s.quietSince) >= settleQuiet {
 		return true, 0
 	}

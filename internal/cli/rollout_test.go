@@ -34,6 +34,13 @@ func TestSettling(t *testing.T) {
 	running := rolloutview.Rollout{Phase: v1alpha1.RolloutProgressing, Record: record}
 	stopping := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: record, Old: 1}
 	complete := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: record}
+	served := record.DeepCopy()
+	served.Spec.Services = []string{"web"}
+	counting := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: served}
+	ended := metav1.NewMicroTime(now)
+	served = served.DeepCopy()
+	served.Status.EndedAt = &ended
+	counted := rolloutview.Rollout{Phase: v1alpha1.RolloutCompleted, Record: served}
 	var s settling
 	for i, look := range []struct {
 		after   time.Duration
@@ -52,6 +59,13 @@ func TestSettling(t *testing.T) {
 		{0, &stopping, true, false},
 		{settleLimit - 1, &stopping, true, false},
 		{1, &stopping, true, true},
+		{0, &running, true, false},
+		{0, &counting, true, false}, // its Services' last connections are being counted
+		{settleTraffic - 1, &counting, false, false},
+		{1, &counting, false, true},
+		{0, &running, true, false},
+		{0, &counted, true, false}, // it ended long ago
+		{settleQuiet, &counted, false, true},
 	} {
 		now = now.Add(look.after)
 		if done, again := s.done(look.r, look.r.Phase.Over(), look.changed, now); done != look.want || !done && again <= 0 {
