@@ -69,7 +69,7 @@ func expected(facts *Facts, ideal, real rollout.Forecast) *Duration {
 	}
 	total += time.Duration(max(waits, 0)) * d.Start.Duration // without a step of the controller
 	d.Total = &metav1.Duration{Duration: total}
-	if less > total/2 {
+	if less > total/4*3 { // less than that is no better than noise
 		d.Low = &metav1.Duration{Duration: total - less}
 	}
 	return d
