@@ -22,6 +22,7 @@ func main() {
 	idle := flag.Duration("idle", time.Minute, "how long the server idles before its memory is read")
 	pods := flag.Int("pods", 30, "how many pods and containers are started one after the other")
 	withDocker := flag.Bool("docker", true, "measure Docker too")
+	withHollow := flag.Bool("hollow", true, "measure rollouts of up to 5000 pods on hollow nodes too")
 	flag.Parse()
 	if err := harness.EnterNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
@@ -29,13 +30,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *idle, *pods, *withDocker); err != nil {
+	if err := run(ctx, *idle, *pods, *withDocker, *withHollow); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, idle time.Duration, pods int, withDocker bool) (err error) {
+func run(ctx context.Context, idle time.Duration, pods int, withDocker, withHollow bool) (err error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
@@ -70,6 +71,11 @@ func run(ctx context.Context, idle time.Duration, pods int, withDocker bool) (er
 	rolled, err := b.roll(ctx)
 	if err != nil {
 		return fmt.Errorf("roll: %w", err)
+	}
+	if withHollow {
+		if err := b.hollow(ctx); err != nil {
+			return fmt.Errorf("hollow: %w", err)
+		}
 	}
 	if !withDocker {
 		return nil
