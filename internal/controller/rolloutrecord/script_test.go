@@ -272,7 +272,7 @@ func (w *world) changePod(t *testing.T, name string, args map[string]string, mom
 		return
 	}
 	for i, there := range w.pods {
-		if there == pod {
+		if there == pod && args["gone"] != "listed" {
 			w.pods = append(w.pods[:i:i], w.pods[i+1:]...)
 		}
 	}
