@@ -32,6 +32,11 @@ const (
 	// for any other revision.
 	AnnotationNotedCause = "windlass.dev/noted-cause"
 
+	// AnnotationComputedCause is on a ReplicaSet of a Deployment: the last cause
+	// that was computed for it. A change-cause that equals it was not given by a
+	// user.
+	AnnotationComputedCause = "windlass.dev/computed-cause"
+
 	// AnnotationCompleted is on a ReplicaSet of a Deployment: the last of its
 	// revisions whose rollout was complete. Only such a set is gone back to.
 	AnnotationCompleted = "windlass.dev/completed-revision"

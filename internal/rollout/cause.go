@@ -49,6 +49,9 @@ func causeRank(change v1alpha1.FieldChange) int {
 // causeOf puts one change into words.
 func causeOf(change v1alpha1.FieldChange) string {
 	if change.Path == restartedAt {
+		if change.To < change.From { // RFC 3339 times, or none
+			return "restart undone"
+		}
 		return "restart"
 	}
 	from, to := plain(change.From), plain(change.To)

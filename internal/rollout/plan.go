@@ -116,8 +116,8 @@ func (d *draft) create() {
 	d.revision = strconv.FormatInt(d.nextRevision(), 10)
 	annotations := with(without(d.deployment.Annotations, notCopied...), AnnotationRevision, d.revision)
 	annotations = with(annotations, v1alpha1.AnnotationScaledBecause, why)
-	if cause := d.causeOfNew(nil); cause != "" {
-		annotations = with(annotations, AnnotationChangeCause, cause)
+	for key, value := range d.causeOfNew(nil) {
+		annotations = with(annotations, key, value)
 	}
 	annotations = with(annotations, AnnotationDesiredReplicas, strconv.Itoa(int(d.budget.Replicas)))
 	annotations = with(annotations, AnnotationMaxReplicas, strconv.Itoa(int(d.budget.MaxTotal())))

@@ -60,7 +60,7 @@ var notCopied = append([]string{
 
 // ofSets are annotations that have no meaning on a Deployment. An undo by kubectl
 // copies them to it, with all others of the old set.
-var ofSets = []string{v1alpha1.AnnotationCompleted, v1alpha1.AnnotationScaledBecause}
+var ofSets = []string{v1alpha1.AnnotationCompleted, v1alpha1.AnnotationScaledBecause, v1alpha1.AnnotationComputedCause}
 
 // revisionOf returns the revision of a set, 0 when it has none.
 func revisionOf(rs *appsv1.ReplicaSet) int64 {
@@ -91,9 +91,7 @@ func (d *draft) describeNew() {
 			why += " again, after " + was
 		}
 	}
-	if cause := d.causeOfNew(s); cause != "" {
-		annotations[AnnotationChangeCause] = cause
-	}
+	maps.Copy(annotations, d.causeOfNew(s))
 	if s.rs.Spec.MinReadySeconds != d.deployment.Spec.MinReadySeconds || !s.has(annotations) {
 		d.do(Describe{ReplicaSet: s.rs, Annotations: annotations, MinReadySeconds: d.deployment.Spec.MinReadySeconds, Why: why})
 	}
@@ -209,31 +207,41 @@ func (d *draft) noteRevision() {
 	}
 }
 
-// causeOfNew returns the change-cause of the set that is, or becomes, the new
-// one; s is nil when it is yet to be created. What the user says of this
-// revision goes first. A set keeps what it has, except when its template comes
-// back by other ways than an undo: then the way back is the cause.
-func (d *draft) causeOfNew(s *set) string {
+// causeOfNew returns the annotations with the change-cause of the set that is,
+// or becomes, the new one; s is nil when it is yet to be created. What the user
+// says of this revision goes first. A set whose template comes back by an undo
+// keeps what the user said of it then; else the way back is the cause.
+func (d *draft) causeOfNew(s *set) map[string]string {
 	if given := d.givenCause(); given != "" {
-		return given
+		return map[string]string{AnnotationChangeCause: given}
 	}
 	if s == nil {
-		return d.computedCause()
+		return computed(d.computedCause())
 	}
 	own := s.rs.Annotations[AnnotationChangeCause]
 	stays := revisionOf(s.rs) >= d.nextRevision()
 	switch {
 	case own != "" && (stays || d.undone(own)):
-		return own
+		return map[string]string{AnnotationChangeCause: own}
 	case !stays && d.failedRevision() != 0 && d.failedRevision() == d.latestRevision():
-		return clip(fmt.Sprintf("back to revision %d: %s", revisionOf(s.rs), d.deployment.Annotations[v1alpha1.AnnotationFailedBecause]), maxBackLength)
+		because := d.deployment.Annotations[v1alpha1.AnnotationFailedBecause]
+		return computed(clip(fmt.Sprintf("back to revision %d: %s", revisionOf(s.rs), because), maxBackLength))
 	}
-	return d.computedCause()
+	return computed(d.computedCause())
+}
+
+// computed marks a cause as one that no user gave.
+func computed(cause string) map[string]string {
+	if cause == "" {
+		return nil
+	}
+	return map[string]string{AnnotationChangeCause: cause, v1alpha1.AnnotationComputedCause: cause}
 }
 
 // givenCause returns the Deployment's change-cause unless it was given for an
 // earlier revision: it is noted then, or, by a version that noted none, it is on
-// the set of that revision.
+// the set of that revision. One that was computed for a set, and that an undo has
+// brought here, nobody gave.
 func (d *draft) givenCause() string {
 	cause := d.deployment.Annotations[AnnotationChangeCause]
 	noted, known := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]
@@ -244,17 +252,17 @@ func (d *draft) givenCause() string {
 			}
 		}
 	}
-	if cause == noted {
+	if cause == noted || cause == d.deployment.Annotations[v1alpha1.AnnotationComputedCause] {
 		return ""
 	}
 	return cause
 }
 
-// undone says whether an undo by kubectl brought a set's cause back to the
-// Deployment: with the set's annotations in place of all others.
+// undone says whether an undo by kubectl brought a cause that was given for a
+// set back to the Deployment: with the set's annotations in place of all others.
 func (d *draft) undone(own string) bool {
 	_, noted := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]
-	return !noted && d.deployment.Annotations[AnnotationChangeCause] == own
+	return !noted && own != d.deployment.Annotations[v1alpha1.AnnotationComputedCause] && d.deployment.Annotations[AnnotationChangeCause] == own
 }
 
 // computedCause says how the wanted template differs from that of the latest
