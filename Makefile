@@ -8,9 +8,11 @@ DATE        := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 API_VERSION := v1.$(patsubst v0.%,%,$(K8S_VERSION))+windlass
 
 COMPONENT   := k8s.io/component-base/version
+# What the embedded kubectl and other clients tell of themselves.
+CLIENT      := k8s.io/client-go/pkg/version
 LDFLAGS     := -s -w \
 	-X $(COMPONENT).gitVersion=$(API_VERSION) -X $(COMPONENT).gitMajor=1 -X $(COMPONENT).gitMinor=$(word 2,$(subst ., ,$(K8S_VERSION))) \
-	-X $(COMPONENT).gitCommit=$(COMMIT) -X $(COMPONENT).gitTreeState=clean -X $(COMPONENT).buildDate=$(DATE) \
+	-X $(CLIENT).gitVersion=$(API_VERSION) -X $(COMPONENT).gitCommit=$(COMMIT) -X $(COMPONENT).gitTreeState=clean -X $(COMPONENT).buildDate=$(DATE) \
 	-X windlass.dev/windlass/internal/cli.version=$(VERSION)
 
 # One static binary: no cgo, and signatures of images checked in pure Go.
