@@ -88,14 +88,13 @@ func (r registries) open(k *kind) (resource, error) {
 // attributes returns what selectors look at.
 func (k *kind) attributes(obj runtime.Object) (labels.Set, fields.Set, error) {
 	m := metaOf(obj)
-	set := fields.Set{"metadata.name": m.GetName()}
+	set := fields.Set{}
+	if k.fields != nil {
+		set = k.fields(obj)
+	}
+	set["metadata.name"] = m.GetName()
 	if !k.global {
 		set["metadata.namespace"] = m.GetNamespace()
-	}
-	if k.fields != nil {
-		for name, value := range k.fields(obj) {
-			set[name] = value
-		}
 	}
 	return m.GetLabels(), set, nil
 }
