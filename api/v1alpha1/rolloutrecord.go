@@ -311,7 +311,9 @@ type PodTimeline struct {
 	Note string `json:"note,omitempty"`
 }
 
-// StageTiming sums up how long one stage took.
+// StageTiming sums up how long one stage took. It is exact while one process
+// watches the rollout; after a restart, pods that were omitted and are gone count
+// with the median that was stored.
 type StageTiming struct {
 	// Stage is schedule, pull, start, ready, available, route (until no proxy
 	// sent new connections), drain or stop.

@@ -21779,7 +21779,7 @@ func schema_windlassdev_windlass_api_v1alpha1_StageTiming(ref common.ReferenceCa
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "StageTiming sums up how long one stage took.",
+				Description: "StageTiming sums up how long one stage took. It is exact while one process watches the rollout; after a restart, pods that were omitted and are gone count with the median that was stored.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"stage": {
