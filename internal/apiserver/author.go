@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
@@ -96,7 +98,39 @@ func authorOf(ctx context.Context) v1alpha1.Author {
 	if author.Manager == "" { // as the library does
 		author.Manager, _, _ = strings.Cut(author.Client, "/")
 	}
+	if fromLoopback(ctx) && author.Client == loopbackName { // users read it: system:apiserver tells them nothing
+		author.User, author.Client = loopbackName, ""
+	}
 	return author
+}
+
+// disownSpec has no field manager own what a part of this process has written
+// into the spec of an object that users own, as when it rolls a Deployment back:
+// a user who applies the next manifest on the server's side would meet a conflict
+// with a manager that no longer wants anything.
+func disownSpec(ctx context.Context, obj runtime.Object) {
+	if !fromLoopback(ctx) {
+		return
+	}
+	m := metaOf(obj)
+	entries := m.GetManagedFields()
+	for i := range entries {
+		entry := &entries[i]
+		if entry.Manager != authorOf(ctx).Manager || entry.Operation != metav1.ManagedFieldsOperationUpdate || entry.FieldsV1 == nil {
+			continue
+		}
+		var owned map[string]json.RawMessage
+		if err := json.Unmarshal(entry.FieldsV1.Raw, &owned); err != nil || owned["f:spec"] == nil {
+			continue
+		}
+		delete(owned, "f:spec")
+		if raw, err := json.Marshal(owned); err == nil {
+			entry.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+		}
+	}
+	m.SetManagedFields(slices.DeleteFunc(entries, func(entry metav1.ManagedFieldsEntry) bool {
+		return entry.FieldsV1 != nil && string(entry.FieldsV1.Raw) == "{}"
+	}))
 }
 
 // product returns the first product token of a User-Agent ("kubectl/v1.37.2"),

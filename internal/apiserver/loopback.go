@@ -25,9 +25,12 @@ func loopbackConfig(handler http.Handler) *rest.Config {
 		ContentConfig: rest.ContentConfig{
 			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
 		},
-		UserAgent: "windlass",
+		UserAgent: loopbackName,
 	}
 }
+
+// loopbackName is what changes are signed with that parts of this process make.
+const loopbackName = "windlass"
 
 // loopbackUser is who loopback requests come from.
 var loopbackUser = &user.DefaultInfo{

@@ -78,6 +78,9 @@ func (s strategy) PrepareForUpdate(ctx context.Context, obj, old runtime.Object)
 	if s.kind.authored != nil && !equality.Semantic.DeepEqual(s.kind.authored(obj), s.kind.authored(old)) {
 		stampAuthor(ctx, obj)
 	}
+	if s.kind.authored != nil {
+		disownSpec(ctx, obj)
+	}
 }
 
 // Validate implements rest.RESTCreateStrategy.

@@ -228,6 +228,10 @@ func (w *work) setRevision(ctx context.Context, step rollout.SetRevision) error 
 	return w.noteDeployment(written, "note revision of", err)
 }
 
+// answerer is the field manager of what is done about failures. A revision that
+// was rolled back to names it as its author.
+const answerer = "deployment-controller"
+
 // answer notes a failure and changes the Deployment, in one write, if it has not
 // changed since it was read.
 func (w *work) answer(ctx context.Context, note map[string]string, change func(*appsv1.Deployment)) error {
@@ -237,7 +241,7 @@ func (w *work) answer(ctx context.Context, note map[string]string, change func(*
 	}
 	maps.Copy(written.Annotations, note)
 	change(written)
-	err := w.client.Patch(ctx, written, client.MergeFromWithOptions(w.deployment, client.MergeFromWithOptimisticLock{}))
+	err := w.client.Patch(ctx, written, client.MergeFromWithOptions(w.deployment, client.MergeFromWithOptimisticLock{}), client.FieldOwner(answerer))
 	return w.noteDeployment(written, "answer the failure of", err)
 }
 
