@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -80,15 +79,21 @@ func (d *draft) target() (target *set, whyNot string) {
 	if was := d.new.rs.Annotations[v1alpha1.AnnotationCompleted]; was != "" {
 		return nil, fmt.Sprintf("it was complete as revision %s, and what was good once is not gone back from", was)
 	}
-	for _, s := range d.old() {
-		if !s.going() && s.rs.Annotations[v1alpha1.AnnotationCompleted] != "" && (target == nil || byRevision(s, target) > 0) {
-			target = s
-		}
-	}
-	if target == nil {
+	if target = d.lastComplete(); target == nil {
 		return nil, "no earlier revision was ever complete"
 	}
 	return target, ""
+}
+
+// lastComplete returns the latest old set whose rollout was complete, nil when
+// there is none.
+func (d *draft) lastComplete() (last *set) {
+	for _, s := range d.old() {
+		if !s.going() && s.rs.Annotations[v1alpha1.AnnotationCompleted] != "" && (last == nil || byRevision(s, last) > 0) {
+			last = s
+		}
+	}
+	return last
 }
 
 // failure says why the rollout has failed: a reason and a sentence; nothing when
@@ -114,10 +119,10 @@ func (d *draft) failure() string {
 }
 
 // over says whether the rollout to the new set was complete at some time. What
-// happens to its pods later is no rollout.
+// happens to its pods later is no rollout. One that was complete without pods has
+// yet to show that they can run.
 func (d *draft) over() bool {
-	return d.complete() || d.new.rs.Annotations[v1alpha1.AnnotationCompleted] == d.revision ||
-		d.progressReason() == ReasonNewReplicaSetAvailable
+	return d.complete() || d.new.rs.Annotations[v1alpha1.AnnotationCompleted] == d.revision
 }
 
 // stuck says whether nothing can be done now, nor when the pods that were told to
@@ -136,8 +141,7 @@ func (d *draft) stuck() bool {
 
 // failedRevision is the revision that was dealt with last, 0 when there is none.
 func (d *draft) failedRevision() int64 {
-	n, _ := strconv.ParseInt(d.deployment.Annotations[v1alpha1.AnnotationFailedRevision], 10, 64)
-	return n
+	return parseRevision(d.deployment.Annotations[v1alpha1.AnnotationFailedRevision])
 }
 
 // latestRevision is the highest of all sets but the new one.

@@ -218,16 +218,15 @@ func (f *mishaps) checkEnd(t *rapid.T) {
 	if !strings.HasPrefix(f.deployment.Spec.Template.Spec.Containers[0].Image, "bad") {
 		t.Fatalf("a good template is not complete\n%s", f.history())
 	}
-	if PolicyOf(f.deployment, "") != v1alpha1.OnFailureKeep && a[v1alpha1.AnnotationFailedRevision] != a[AnnotationRevision] && !f.overdueOrOver() {
+	if PolicyOf(f.deployment, "") != v1alpha1.OnFailureKeep && a[v1alpha1.AnnotationFailedRevision] != a[AnnotationRevision] && !f.over() {
 		t.Fatalf("a bad template stands: %v\n%s", a, f.history())
 	}
 }
 
-// overdueOrOver says whether the last rollout was complete once, as one without
-// pods is.
-func (f *mishaps) overdueOrOver() bool {
-	c := conditionOf(&f.deployment.Status, appsv1.DeploymentProgressing)
-	return c != nil && c.Reason == ReasonNewReplicaSetAvailable
+// over says whether the last rollout was complete once, with pods.
+func (f *mishaps) over() bool {
+	rs := NewSet(f.deployment, f.sets)
+	return rs != nil && rs.Annotations[v1alpha1.AnnotationCompleted] == rs.Annotations[AnnotationRevision]
 }
 
 // TestCausesSurviveCrashes: a controller that dies between any two steps leaves

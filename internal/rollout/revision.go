@@ -53,18 +53,23 @@ var notCopied = append([]string{
 	AnnotationChangeCause,
 	v1alpha1.AnnotationChangedBy,
 	v1alpha1.AnnotationNotedCause,
-	v1alpha1.AnnotationFailedRevision,
-	v1alpha1.AnnotationFailedBecause,
-	v1alpha1.AnnotationFailedAction,
-}, ofSets...)
+}, append(ofFailure, ofSets...)...)
 
 // ofSets are annotations that have no meaning on a Deployment. An undo by kubectl
 // copies them to it, with all others of the old set.
 var ofSets = []string{v1alpha1.AnnotationCompleted, v1alpha1.AnnotationScaledBecause, v1alpha1.AnnotationComputedCause}
 
+// ofFailure are the Deployment's annotations that say what was done about a
+// revision that failed.
+var ofFailure = []string{v1alpha1.AnnotationFailedRevision, v1alpha1.AnnotationFailedBecause, v1alpha1.AnnotationFailedAction}
+
 // revisionOf returns the revision of a set, 0 when it has none.
 func revisionOf(rs *appsv1.ReplicaSet) int64 {
-	n, err := strconv.ParseInt(rs.Annotations[AnnotationRevision], 10, 64)
+	return parseRevision(rs.Annotations[AnnotationRevision])
+}
+
+func parseRevision(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -167,7 +172,8 @@ func appendHistory(history, revision string) string {
 }
 
 // trimHistory deletes the oldest sets beyond revisionHistoryLimit, once nothing
-// is left of their pods.
+// is left of their pods. Until the new set is complete, as when it is paused, the
+// one to go back to stays.
 func (d *draft) trimHistory() {
 	limit := d.deployment.Spec.RevisionHistoryLimit
 	if limit == nil || *limit == math.MaxInt32 {
@@ -178,16 +184,22 @@ func (d *draft) trimHistory() {
 	if excess <= 0 {
 		return
 	}
+	var needed *set
+	if !d.complete() {
+		needed = d.lastComplete()
+	}
 	slices.SortFunc(kept, byRevision)
 	for _, s := range kept[:excess] {
-		if s.spec == 0 && s.pods.Active == 0 && s.pods.Terminating == 0 && s.rs.Generation <= s.rs.Status.ObservedGeneration {
+		if s != needed && s.spec == 0 && s.pods.Active == 0 && s.pods.Terminating == 0 && s.rs.Generation <= s.rs.Status.ObservedGeneration {
 			d.do(Delete{ReplicaSet: s.rs, Why: "only the last " + strconv.Itoa(int(*limit)) + " old sets are kept"})
 		}
 	}
 }
 
 // noteRevision adds the step that notes the new set's revision, and the cause
-// that the Deployment has with it, unless that is done already.
+// that the Deployment has with it, unless that is done already. A failure of that
+// revision, or of a later one, which is noted before it begins, is another's: of
+// the Deployment that this one was copied from, or of sets that were deleted.
 func (d *draft) noteRevision() {
 	if d.revision == "" {
 		return
@@ -197,7 +209,11 @@ func (d *draft) noteRevision() {
 	if noted, known := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]; noted != cause || !known && cause != "" {
 		step.Cause = &cause
 	}
-	for _, key := range ofSets {
+	foreign := slices.Clone(ofSets)
+	if d.begins() && d.failedRevision() >= parseRevision(d.revision) {
+		foreign = append(foreign, ofFailure...)
+	}
+	for _, key := range foreign {
 		if _, has := d.deployment.Annotations[key]; has {
 			step.Drop = append(step.Drop, key)
 		}
@@ -244,6 +260,9 @@ func computed(cause string) map[string]string {
 // brought here, nobody gave.
 func (d *draft) givenCause() string {
 	cause := d.deployment.Annotations[AnnotationChangeCause]
+	if len(d.sets) == 0 {
+		return cause // what is noted comes from the Deployment that this one was copied from
+	}
 	noted, known := d.deployment.Annotations[v1alpha1.AnnotationNotedCause]
 	if revision := d.deployment.Annotations[AnnotationRevision]; !known && revision != "" {
 		for _, s := range d.sets {

@@ -21,7 +21,7 @@ import (
 //	deployment NAME [field=value...]   begins anew with a Deployment
 //	edit [field=value...]              changes it, as a user would
 //	    replicas, image, surge, unavailable, strategy, min-ready, deadline,
-//	    history, paused, restart, cause, label
+//	    history, paused, restart, cause, label, copied (from one of that revision)
 //	undo [to=N]                        as kubectl rollout undo
 //	step [crash=N]                     decides, prints the plan and carries it out
 //	                                   (its first N steps); then sets make and stop pods
@@ -157,6 +157,11 @@ func change(deployment *appsv1.Deployment, args []datadriven.CmdArg) error {
 			deployment.Annotations = without(deployment.Annotations, AnnotationChangeCause)
 		case "unnoted":
 			deployment.Annotations = without(deployment.Annotations, v1alpha1.AnnotationNotedCause)
+		case "copied":
+			deployment.Annotations = merged(deployment.Annotations, map[string]string{
+				AnnotationRevision: value, v1alpha1.AnnotationNotedCause: deployment.Annotations[AnnotationChangeCause],
+				v1alpha1.AnnotationFailedRevision: value, v1alpha1.AnnotationFailedBecause: "Late: it was", v1alpha1.AnnotationFailedAction: "rollback",
+			})
 		case "label":
 			spec.Selector.MatchLabels = map[string]string{"run": value}
 			spec.Template.Labels = map[string]string{"run": value}
