@@ -4,20 +4,22 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/component-base/metrics/legacyregistry"
-
-	"windlass.dev/windlass/internal/proxy"
 )
 
-// serveServices runs the service proxy, with its metrics among those of this
-// process: a server shows them at /metrics of the API.
-func serveServices(services *proxy.Proxy) func(context.Context) error {
+// measured runs a part with its metrics among those of this process: a server
+// shows them at /metrics of the API.
+func measured(p interface {
+	prometheus.Collector
+	Run(ctx context.Context) error
+}) func(context.Context) error {
 	return func(ctx context.Context) error {
 		registry := legacyregistry.Registerer()
-		if err := registry.Register(services); err != nil {
-			return fmt.Errorf("metrics of Services: %w", err)
+		if err := registry.Register(p); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
 		}
-		defer registry.Unregister(services)
-		return services.Run(ctx)
+		defer registry.Unregister(p)
+		return p.Run(ctx)
 	}
 }

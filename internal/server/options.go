@@ -31,6 +31,9 @@ type Options struct {
 // bridge is the name of the interface that joins a node's pods.
 const bridge = "windlass0"
 
+// clusterDomain is what the names of Services end in.
+const clusterDomain = "cluster.local"
+
 // nodeBits is the length of one node's share of the pod range.
 const nodeBits = 24
 
@@ -73,3 +76,12 @@ func (o *Options) nodeRange() netip.Prefix { return netip.PrefixFrom(o.PodRange.
 
 // gateway is the address of this node's bridge.
 func (o *Options) gateway() netip.Addr { return o.PodRange.Addr().Next() }
+
+// clusterDNS is the address that pods ask for names: the tenth of the range.
+func (o *Options) clusterDNS() netip.Addr {
+	address := o.ServiceRange.Addr()
+	for range 10 {
+		address = address.Next()
+	}
+	return address
+}

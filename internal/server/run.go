@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -36,6 +37,7 @@ import (
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
+	"windlass.dev/windlass/internal/dns"
 	"windlass.dev/windlass/internal/event"
 	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/proxy"
@@ -83,10 +85,15 @@ func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, [
 	if err != nil {
 		return nil, nil, err
 	}
+	names, err := n.dns(mgr)
+	if err != nil {
+		return nil, nil, err
+	}
 	return []part{
 		{"image service", n.serveImages},
 		{"containers", n.runtime.Run},
-		{"service proxy", serveServices(proxy)},
+		{"service proxy", measured(proxy)},
+		{"DNS", measured(names)},
 		{"agent", agent.Run},
 	}, []string{n.NodeName}, nil
 }
@@ -225,7 +232,23 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 		},
 		Version:    n.Version,
 		Kubernetes: apiserver.Version(),
+		ClusterDNS: []netip.Addr{n.clusterDNS()},
+		Domain:     clusterDomain,
 		Log:        n.Log,
+	})
+}
+
+func (n *node) dns(mgr ctrl.Manager) (*dns.Server, error) {
+	return dns.New(dns.Config{
+		NodeName:     n.NodeName,
+		Address:      n.gateway(),
+		ClusterIP:    n.clusterDNS(),
+		PodRange:     n.PodRange,
+		ServiceRange: n.ServiceRange,
+		Client:       mgr.GetClient(),
+		Cache:        mgr.GetCache(),
+		Domain:       clusterDomain,
+		Log:          n.Log,
 	})
 }
 
