@@ -24,6 +24,9 @@ type Agent struct {
 	workers map[types.UID]*worker
 	found   map[types.UID]*remains // on the node at start, not yet claimed by a pod
 	running sync.WaitGroup
+
+	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
+	awaited  uint64     // the version that they have been asked for
 }
 
 // remains is what an agent finds of a pod when it starts.
@@ -74,7 +77,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.keepNode(ctx) })
 	parts.Go(func() { a.keepLease(ctx) })
 	if a.cfg.Listener != nil {
-		parts.Go(func() { a.serveLogs(ctx) })
+		parts.Go(func() { a.serve(ctx) })
 	}
 	<-ctx.Done()
 	parts.Wait()

@@ -58,6 +58,7 @@ func TestAgent(t *testing.T) {
 		{"pull", testPull},
 		{"config", testConfig},
 		{"logs", testLogs},
+		{"portforward", testPortForward},
 		{"node", testNode},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
@@ -66,15 +67,16 @@ func TestAgent(t *testing.T) {
 
 // harness is one node with the agent that runs on it.
 type harness struct {
-	t      *testing.T
-	config *rest.Config
-	client client.WithWatch
-	node   *hollow.Node
-	name   string
-	data   string
-	agent  *agent.Agent
-	events *events
-	stop   func()
+	t       *testing.T
+	config  *rest.Config
+	client  client.WithWatch
+	node    *hollow.Node
+	name    string
+	data    string
+	network agent.Network // default: the node's
+	agent   *agent.Agent
+	events  *events
+	stop    func()
 }
 
 func newHarness(t *testing.T, config *rest.Config, name string) *harness {
@@ -95,10 +97,14 @@ func (h *harness) start() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	network := h.network
+	if network == nil {
+		network = h.node.Network()
+	}
 	h.agent, err = agent.New(agent.Config{
 		NodeName: h.name, NodeIP: netip.MustParseAddr("127.0.0.1"), PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), DataDir: h.data,
 		Client: h.client, Cache: store, Recorder: h.events,
-		Runtime: h.node.Runtime(), Images: h.node.Images(), Network: h.node.Network(),
+		Runtime: h.node.Runtime(), Images: h.node.Images(), Network: network,
 		Log: slog.New(slog.NewTextHandler(testWriter{h.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -505,7 +511,7 @@ func testLogs(t *testing.T, h *harness) {
 	pod := h.untilReady(h.pod("p", nil))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	server := httptest.NewServer(h.agent.LogHandler(ctx))
+	server := httptest.NewServer(h.agent.Handler(ctx))
 	defer server.Close()
 	get := func(query string) (int, string) {
 		t.Helper()

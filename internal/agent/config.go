@@ -37,7 +37,7 @@ type Config struct {
 	// what volumes refer to has to be there, but no file is made for a pod.
 	NoFiles bool
 
-	Listener net.Listener // for logs; nil serves none
+	Listener net.Listener // for the API server: logs and connections to pods; nil serves none
 	TLS      *tls.Config  // for Listener; it has to require client certificates
 
 	NodeLabels map[string]string // beside those that every node has

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"syscall"
 	"time"
@@ -190,8 +191,13 @@ type Network interface {
 	Teardown(ctx context.Context, podUID string) error
 
 	// Sockets returns the TCP sockets (IPv4 and IPv6) inside a pod's network
-	// namespace, by socket diagnostics: no connection is made.
+	// namespace, by socket diagnostics: no connection is made. An empty podUID is
+	// the node's own namespace.
 	Sockets(ctx context.Context, podUID string) ([]Socket, error)
+
+	// Dial connects to a TCP port of a pod's loopback interface, IPv4's before
+	// IPv6's, from inside its network namespace.
+	Dial(ctx context.Context, podUID string, port uint16) (net.Conn, error)
 }
 
 // SocketState is a TCP state (RFC 9293, section 3.3.2), as the kernel groups them.

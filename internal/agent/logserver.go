@@ -17,20 +17,21 @@ import (
 	"windlass.dev/windlass/internal/agent/podlog"
 )
 
-// serveLogs serves containers' logs to the API server until ctx ends.
-func (a *Agent) serveLogs(ctx context.Context) {
+// serve serves logs and connections to the API server until ctx ends.
+func (a *Agent) serve(ctx context.Context) {
 	config := a.cfg.TLS.Clone()
-	server := &http.Server{Handler: a.LogHandler(ctx), TLSConfig: config, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: a.Handler(ctx), TLSConfig: config, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.ServeTLS(a.cfg.Listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-		a.cfg.Log.Error("Serving logs", "err", err)
+		a.cfg.Log.Error("Serving the API server", "err", err)
 	}
 }
 
-// LogHandler serves GET /containerLogs/{namespace}/{pod}/{container} with the
+// Handler serves GET /containerLogs/{namespace}/{pod}/{container} with the
 // query of a kubelet: follow, previous, tailLines, limitBytes, sinceSeconds,
-// sinceTime, timestamps. Streams end when ctx does.
-func (a *Agent) LogHandler(ctx context.Context) http.Handler {
+// sinceTime, timestamps; and /portForward/{namespace}/{pod} in the protocols of a
+// kubelet. Streams end when ctx does.
+func (a *Agent) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
 		own, cancel := context.WithCancel(r.Context())
@@ -40,6 +41,13 @@ func (a *Agent) LogHandler(ctx context.Context) http.Handler {
 			http.Error(w, refusal.Error(), refusal.code)
 		}
 	})
+	forward := func(w http.ResponseWriter, r *http.Request) {
+		if refusal := a.forwardPorts(ctx, w, r); refusal != nil {
+			http.Error(w, refusal.Error(), refusal.code)
+		}
+	}
+	mux.HandleFunc("GET /portForward/{namespace}/{pod}", forward)
+	mux.HandleFunc("POST /portForward/{namespace}/{pod}", forward)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	return mux
 }
@@ -83,15 +91,9 @@ func (a *Agent) serveLog(ctx context.Context, w http.ResponseWriter, r *http.Req
 // findLog finds the log file of a container and a channel that is closed when
 // the container has ended.
 func (a *Agent) findLog(ctx context.Context, namespace, name, container string, previous bool) (string, <-chan struct{}, *refusal) {
-	var pod corev1.Pod
-	if err := a.cfg.Cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &pod); err != nil {
-		return "", nil, refuse(http.StatusNotFound, "pod %q not found in namespace %q on this node", name, namespace)
-	}
-	a.mu.Lock()
-	w := a.workers[pod.UID]
-	a.mu.Unlock()
-	if w == nil {
-		return "", nil, refuse(http.StatusNotFound, "pod %q not found in namespace %q on this node", name, namespace)
+	w, refused := a.workerOf(ctx, namespace, name)
+	if refused != nil {
+		return "", nil, refused
 	}
 	present, containers, err := w.records(ctx)
 	if err != nil {
@@ -114,6 +116,21 @@ func (a *Agent) findLog(ctx context.Context, namespace, name, container string, 
 		return "", nil, refuse(http.StatusBadRequest, "container %q in pod %q could not be started: %s", container, name, wanted.StartError)
 	}
 	return wanted.LogPath, w.ended(wanted.ID), nil
+}
+
+// workerOf finds the worker of a pod by the pod's name.
+func (a *Agent) workerOf(ctx context.Context, namespace, name string) (*worker, *refusal) {
+	var pod corev1.Pod
+	if err := a.cfg.Cache.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &pod); err != nil {
+		return nil, refuse(http.StatusNotFound, "pod %q not found in namespace %q on this node", name, namespace)
+	}
+	a.mu.Lock()
+	w := a.workers[pod.UID]
+	a.mu.Unlock()
+	if w == nil {
+		return nil, refuse(http.StatusNotFound, "pod %q not found in namespace %q on this node", name, namespace)
+	}
+	return w, nil
 }
 
 // finishedLog finds the log of a container that the runtime has no record of:

@@ -51,7 +51,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
 
-	logs, err := newLogs(cfg, opened["pods"].Store, opened["nodes"].Store)
+	agents, err := newAgents(cfg, opened["nodes"].Store)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,12 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "bindings", legacyBinding{binder})
 	a.put(core, "pods/binding", binder)
 	a.put(core, "pods/eviction", eviction{opened["pods"].Store})
-	a.put(core, "pods/log", logs)
+	a.put(core, "pods/log", logs{opened["pods"].Store, agents})
+	a.put(core, "pods/portforward", portForward{opened["pods"].Store, agents})
+	transport := newProxyTransport(cfg)
+	a.put(core, "pods/proxy", podProxy{opened["pods"].Store, transport})
+	a.put(core, "services/proxy", serviceProxy{opened["services"].Store, opened["endpointslices"].Store, opened["pods"].Store, transport})
+	a.put(core, "nodes/proxy", nodeProxy{agents, transport})
 
 	a.put(core, "replicationcontrollers/scale", newScale(opened["replicationcontrollers"]))
 	a.put(apps, "deployments/scale", newScale(opened["deployments"]))

@@ -1,9 +1,11 @@
 package apiserver
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"time"
 
 	"windlass.dev/windlass/internal/pki"
 	"windlass.dev/windlass/internal/store"
@@ -41,9 +43,16 @@ type Config struct {
 	// it to return nil. It may be nil.
 	Ready func() error
 
+	// DialPod connects to the address of a pod or node for the proxy subresources;
+	// nil is directly.
+	DialPod func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// Version is reported as gitVersion by /version when the linker has not set one.
 	Version string
 }
+
+// dialTimeout bounds a connection to a pod.
+const dialTimeout = 30 * time.Second
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
@@ -67,6 +76,9 @@ func (c *Config) complete() error {
 	c.ServiceRange = c.ServiceRange.Masked()
 	if c.NodePorts == (PortRange{}) {
 		c.NodePorts = DefaultNodePorts
+	}
+	if c.DialPod == nil {
+		c.DialPod = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	if !c.AdvertiseAddress.IsValid() {
 		c.AdvertiseAddress = netip.AddrFrom4([4]byte{127, 0, 0, 1})

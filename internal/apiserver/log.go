@@ -2,9 +2,7 @@ package apiserver
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,37 +18,19 @@ import (
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	genericrest "k8s.io/apiserver/pkg/registry/generic/rest"
 	"k8s.io/apiserver/pkg/registry/rest"
-
-	"windlass.dev/windlass/internal/pki"
 )
 
 // logs is the log subresource of pods. The agent on the pod's node has the logs;
 // the request is passed on to it.
 type logs struct {
-	pods, nodes *registry.Store
-	transport   http.RoundTripper
+	pods   *registry.Store
+	agents agents
 }
 
 var (
 	_ rest.GetterWithOptions = logs{}
 	_ rest.StorageMetadata   = logs{}
 )
-
-func newLogs(cfg Config, pods, nodes *registry.Store) (logs, error) {
-	pair, err := cfg.Authority.Client("apiserver-agent-client", pki.UserServer, pki.GroupMasters)
-	if err != nil {
-		return logs{}, fmt.Errorf("client certificate for agents: %w", err)
-	}
-	certificate, err := pair.TLS()
-	if err != nil {
-		return logs{}, err
-	}
-	return logs{pods: pods, nodes: nodes, transport: &http.Transport{
-		TLSClientConfig:     &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: cfg.Authority.Pool(), MinVersion: tls.VersionTLS12},
-		MaxIdleConnsPerHost: 2,
-		IdleConnTimeout:     time.Minute,
-	}}, nil
-}
 
 // New implements rest.Storage.
 func (logs) New() runtime.Object { return &corev1.Pod{} }
@@ -97,7 +77,7 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 	if pod.Spec.NodeName == "" {
 		return &genericrest.LocationStreamer{ContentType: "text/plain"}, nil
 	}
-	host, err := l.agent(ctx, pod.Spec.NodeName)
+	host, err := l.agents.hostPort(ctx, pod.Spec.NodeName)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +88,7 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 			Path:     fmt.Sprintf("/containerLogs/%s/%s/%s", pod.Namespace, pod.Name, container),
 			RawQuery: logQuery(wanted).Encode(),
 		},
-		Transport:       l.transport,
+		Transport:       l.agents.transport,
 		ContentType:     "text/plain",
 		Flush:           wanted.Follow,
 		ResponseChecker: genericrest.NewGenericHttpResponseChecker(corev1.Resource("pods/log"), name),
@@ -173,24 +153,6 @@ func logQuery(o *corev1.PodLogOptions) url.Values {
 		query.Set("sinceTime", o.SinceTime.UTC().Format(time.RFC3339))
 	}
 	return query
-}
-
-// agent returns the host and port of the agent on a node.
-func (l logs) agent(ctx context.Context, name string) (string, error) {
-	found, err := l.nodes.Get(ctx, name, &metav1.GetOptions{})
-	if err != nil {
-		return "", err
-	}
-	node := found.(*corev1.Node)
-	if node.Status.DaemonEndpoints.KubeletEndpoint.Port == 0 {
-		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %s serves no logs: its containers run no processes", name))
-	}
-	for _, address := range node.Status.Addresses {
-		if address.Type == corev1.NodeInternalIP {
-			return net.JoinHostPort(address.Address, strconv.Itoa(int(node.Status.DaemonEndpoints.KubeletEndpoint.Port))), nil
-		}
-	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("node %s has no address", name))
 }
 
 // addLogOptions lets the scheme read a log request's query.

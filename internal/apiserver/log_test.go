@@ -24,6 +24,18 @@ import (
 // follows as long as the client does.
 func agent(t *testing.T, server *apiservertest.Server) netip.AddrPort {
 	t.Helper()
+	return serveAgent(t, server, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s?%s\n", r.TLS.PeerCertificates[0].Subject.CommonName, r.URL.Path, r.URL.Query().Encode())
+		if r.URL.Query().Get("follow") == "true" {
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	}))
+}
+
+// serveAgent serves what an agent does, to the API server alone.
+func serveAgent(t *testing.T, server *apiservertest.Server, handler http.Handler) netip.AddrPort {
+	t.Helper()
 	pair, err := server.Authority.Serving("agent", "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -32,30 +44,30 @@ func agent(t *testing.T, server *apiservertest.Server) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s %s?%s\n", r.TLS.PeerCertificates[0].Subject.CommonName, r.URL.Path, r.URL.Query().Encode())
-		if r.URL.Query().Get("follow") == "true" {
-			w.(http.Flusher).Flush()
-			<-r.Context().Done()
-		}
-	}))
+	s := httptest.NewUnstartedServer(handler)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: server.Authority.Pool()} //nolint:gosec // a test
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().(*net.TCPAddr).AddrPort()
 }
 
+// addNode makes a node whose agent listens at an address.
+func addNode(t *testing.T, client kubernetes.Interface, name string, agent netip.AddrPort) {
+	t.Helper()
+	must[*corev1.Node](t)(client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{
+			Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: agent.Addr().String()}},
+			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(agent.Port())}},
+		},
+	}, metav1.CreateOptions{}))
+}
+
 func TestLogsComeFromTheAgent(t *testing.T) {
 	server := apiservertest.StartIn(t, t.TempDir())
 	client := kubernetes.NewForConfigOrDie(server.Config)
 	address := agent(t, server)
-	must[*corev1.Node](t)(client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
-		Status: corev1.NodeStatus{
-			Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address.Addr().String()}},
-			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: int32(address.Port())}},
-		},
-	}, metav1.CreateOptions{}))
+	addNode(t, client, "node-1", address)
 	two := pod("two")
 	two.Spec.Containers = append(two.Spec.Containers, corev1.Container{Name: "side", Image: "busybox"})
 	pods := client.CoreV1().Pods("default")

@@ -53,7 +53,7 @@ func newScheme() (*runtime.Scheme, error) {
 			scheme.AddKnownTypeWithName(internal.WithKind(kind), reflect.New(goType).Interface().(runtime.Object))
 		}
 	}
-	for _, register := range []func(*runtime.Scheme) error{addEventViews, addLogOptions, addFieldLabels, defaults.Register} {
+	for _, register := range []func(*runtime.Scheme) error{addEventViews, addLogOptions, addConnectOptions, addFieldLabels, defaults.Register} {
 		if err := register(scheme); err != nil {
 			return nil, fmt.Errorf("complete the scheme: %w", err)
 		}

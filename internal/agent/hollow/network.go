@@ -3,6 +3,7 @@ package hollow
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -88,4 +89,9 @@ func (f fakeNetwork) Sockets(_ context.Context, podUID string) ([]agent.Socket, 
 		}
 	}
 	return sockets, nil
+}
+
+// Dial implements agent.Network: no process is there that could answer.
+func (f fakeNetwork) Dial(_ context.Context, podUID string, port uint16) (net.Conn, error) {
+	return nil, fmt.Errorf("pod %s: nothing answers at port %d of a hollow node's pod, whose containers run no processes", podUID, port)
 }

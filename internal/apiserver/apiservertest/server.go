@@ -48,11 +48,17 @@ func Start(t testing.TB) *rest.Config { return StartIn(t, t.TempDir()).Config }
 // the test ends or Stop.
 func StartIn(t testing.TB, dir string) *Server {
 	t.Helper()
+	return StartWith(t, dir, func(*apiserver.Config) {})
+}
+
+// StartWith is StartIn with a change of the server's configuration.
+func StartWith(t testing.TB, dir string, change func(*apiserver.Config)) *Server {
+	t.Helper()
 	if !testing.Verbose() {
 		klog.LogToStderr(false)
 		klog.SetOutput(io.Discard)
 	}
-	s, err := start(dir)
+	s, err := start(dir, change)
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
 	}
@@ -67,7 +73,7 @@ func StartIn(t testing.TB, dir string) *Server {
 // Stop ends the server and closes its store. It may be called more than once.
 func (s *Server) Stop() error { return s.stop() }
 
-func start(dir string) (_ *Server, err error) {
+func start(dir string, change func(*apiserver.Config)) (_ *Server, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -90,11 +96,13 @@ func start(dir string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := apiserver.New(ctx, apiserver.Config{
+	config := apiserver.Config{
 		Store: kept, Authority: authority, Listener: listener,
 		// An address that nothing in a test is reached at.
 		AdvertiseAddress: netip.MustParseAddr("192.0.2.1"),
-	})
+	}
+	change(&config)
+	server, err := apiserver.New(ctx, config)
 	if err != nil {
 		return nil, err
 	}
