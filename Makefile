@@ -24,7 +24,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
 # Packages whose code is pure or concurrent and needs nothing of the machine: they also run under the race detector.
 RACE_PACKAGES := ./internal/rollout/... ./internal/agent/... ./internal/scheduler/... ./internal/controller/... ./internal/proxy/... ./internal/apiserver/validation/...
 
-.PHONY: help build test unit race e2e demo bench lint fmt deps clean generate
+.PHONY: help build test unit race e2e demo bench loss lint fmt deps clean generate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: deps build ## Everything that must pass: vet, unit tests, the race detecto
 	$(MAKE) --no-print-directory unit race e2e
 
 unit: ## Unit and adapter tests (those that need root and namespaces skip elsewhere, with the reason)
-	go test ./api/... ./cmd/... ./internal/... ./examples/...
+	go test ./api/... ./cmd/... ./internal/... ./examples/... ./test/loss/...
 
 race: ## Pure and concurrent packages under the race detector
 	CGO_ENABLED=1 go test -race -short $(RACE_PACKAGES)
@@ -53,6 +53,9 @@ demo: deps build ## Roll a web server from one version to the next, undo it, and
 
 bench: deps build ## Measure what bench/README.md lists and print it
 	@scripts/bench
+
+loss: deps build ## Roll applications of every sort under clients of every sort, and count what is lost (some 15 minutes)
+	@go run ./test/loss/matrix $(LOSS)
 
 lint: ## gofmt, vet and golangci-lint with the short list in .golangci.yml
 	@test -z "$$(gofmt -l api cmd internal examples test | tee /dev/stderr)"

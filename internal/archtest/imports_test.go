@@ -33,8 +33,9 @@ var allowed = map[string][]string{
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
 	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
 	"examples/demo":        {"test/harness"},
-	"test/e2e":             {"test/harness"},
+	"test/e2e":             {"test/harness", "test/loss"},
 	"test/benchmark":       {"test/harness"},
+	"test/loss":            {"test/harness", "api/v1alpha1"},
 }
 
 // forbidden are imports that a part must do without, and why.

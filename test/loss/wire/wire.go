@@ -1,0 +1,23 @@
+// Package wire is what the server and the clients of the loss matrix agree on.
+package wire
+
+import "time"
+
+const (
+	// Piece is one piece of an answer: a line, or a message.
+	Piece = "piece"
+
+	// PieceEvery is the time between the pieces of an answer that streams.
+	PieceEvery = 100 * time.Millisecond
+
+	// Last is the line after whose answer a plain TCP server closes; any other
+	// leaves the connection open.
+	Last = "last"
+
+	// Service and Method name the gRPC stream.
+	Service = "windlass.test.Loss"
+	Method  = "Stream"
+)
+
+// Pieces is how many pieces an answer that streams for so long has.
+func Pieces(stream time.Duration) int { return 1 + int(stream/PieceEvery) }
