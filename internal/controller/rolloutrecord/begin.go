@@ -46,10 +46,23 @@ func (d *decision) newRecord(set *appsv1.ReplicaSet, revision int64) *v1alpha1.R
 		old = &from.Spec.Template
 		record.Spec.From = &v1alpha1.RolloutSide{Name: from.Name, Revision: rollout.RevisionOf(from), Images: imagesOf(old)}
 	}
-	record.Spec.Changes = rollout.Changes(old, &set.Spec.Template)
-	record.Spec.Cause, record.Spec.CauseComputed = causeOf(deployment, set, record.Spec.Changes)
+	changes := rollout.Changes(old, &set.Spec.Template)
+	record.Spec.Changes = summary(changes)
+	record.Spec.Cause, record.Spec.CauseComputed = causeOf(deployment, set, changes)
 	record.Spec.Services = d.servicesOf(old, &set.Spec.Template)
 	return record
+}
+
+// maxChanges bounds how many changes a record names.
+const maxChanges = 200
+
+// summary returns the first changes, and in the last one how many more there are.
+func summary(changes []v1alpha1.FieldChange) []v1alpha1.FieldChange {
+	more := len(changes) - maxChanges
+	if more <= 0 {
+		return changes
+	}
+	return append(slices.Clone(changes[:maxChanges]), v1alpha1.FieldChange{Path: "…", To: fmt.Sprintf("%d more", more)})
 }
 
 // previous returns the set that was the new one before: that of the highest other

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/rollout"
 )
 
 var start = time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
@@ -158,5 +160,25 @@ func BenchmarkDecide(b *testing.B) {
 	for b.Loop() {
 		again := book.clone()
 		again.status(record)
+	}
+}
+
+// A template may have more fields that change than a record may name.
+func TestChangesAreBounded(t *testing.T) {
+	env := func(n int) *corev1.PodTemplateSpec {
+		c := corev1.Container{Name: "httpd", Image: "httpd:1"}
+		for i := range n {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprintf("V%d", i), Value: "x"})
+		}
+		return &corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{c}}}
+	}
+	for _, of := range []struct{ changes, named int }{{maxChanges, maxChanges}, {maxChanges + 5000, maxChanges + 1}} {
+		got := summary(rollout.Changes(env(0), env(of.changes)))
+		if len(got) != of.named {
+			t.Errorf("%d changes: %d are named, want %d", of.changes, len(got), of.named)
+		}
+		if last := got[len(got)-1]; of.changes > maxChanges && last != (v1alpha1.FieldChange{Path: "…", To: "5000 more"}) {
+			t.Errorf("%d changes: the last is %+v", of.changes, last)
+		}
 	}
 }

@@ -194,6 +194,9 @@ func (d *decision) follow(record *v1alpha1.RolloutRecord, next int) {
 		d.explain(&book, record)
 	}
 
+	if record == d.plan.Create {
+		book.Written = nil // what was written, if anything, was deleted with the record
+	}
 	status, written := book.status(record), book.Written
 	changed := written == nil || !equality.Semantic.DeepEqual(*written, status)
 	if changed && record != d.plan.Create && record.Name != "" {
