@@ -10,6 +10,18 @@ const (
 	// AnnotationDrainTimeout bounds the drain of a pod, as a Go duration
 	// ("25s"). Default: the pod's grace period less two seconds.
 	AnnotationDrainTimeout = "windlass.dev/drain-timeout"
+
+	// AnnotationReadyWhen says when a container without a readiness probe is
+	// ready: ReadyWhenListening (the default), which is the same as
+	// ReadyWhenStarted for a container that declares no TCP port.
+	AnnotationReadyWhen = "windlass.dev/ready-when"
+
+	// ReadyWhenListening: every TCP port that it declares has a listener.
+	ReadyWhenListening = "listening"
+
+	// ReadyWhenStarted: it runs and its startup probe, if any, has succeeded, as
+	// in Kubernetes.
+	ReadyWhenStarted = "started"
 )
 
 // Annotations on Deployments that users set.
@@ -73,6 +85,11 @@ const (
 // routes to its pod any more. The Lease lives in NamespaceNodeLease, is named
 // ProxyLeaseName(node), and carries LabelComponent: ComponentProxy.
 const (
+	// AnnotationAwaitedVersion is on a node's own Lease: the highest
+	// resourceVersion of an EndpointSlice that the node's agent has waited for
+	// the proxies to publish although no endpoint in it is terminating.
+	AnnotationAwaitedVersion = "windlass.dev/awaited-resource-version"
+
 	// AnnotationAppliedVersion is on a proxy's Lease: the resourceVersion up
 	// to which all EndpointSlice changes are in the node's ruleset.
 	AnnotationAppliedVersion = "windlass.dev/applied-resource-version"

@@ -17,6 +17,7 @@ const (
 	ActStart           ActKind = "Start"           // a container
 	ActProbe           ActKind = "Probe"           // a running container
 	ActLook            ActKind = "Look"            // at the sockets in the pod's network namespace
+	ActAwait           ActKind = "Await"           // have the service proxies publish a version
 	ActPreStop         ActKind = "PreStop"         // the hook
 	ActStop            ActKind = "Stop"            // the stop signal of the image
 	ActKill            ActKind = "Kill"            // SIGKILL
@@ -35,6 +36,7 @@ type Act struct {
 	ID        string    // of the container, except for EnsureImage
 	Probe     ProbeKind // for Probe
 	Deadline  time.Time // for PreStop: the hook is cut off then
+	Version   uint64    // for Await: the resourceVersion
 	Why       string
 }
 

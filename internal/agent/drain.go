@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,7 +16,8 @@ import (
 // Routes is who may send a pod traffic, as the API tells at one moment.
 type Routes struct {
 	Services []string // names of the Services whose selector selects the pod
-	Slices   []Slice  // the EndpointSlices that list the pod
+	Slices   []Slice  // the EndpointSlices of Services with a selector that list the pod
+	Others   uint64   // the highest resourceVersion of the slices of Services that select other pods
 	Proxies  []Proxy  // one for each node with a live lease
 }
 
@@ -23,9 +25,13 @@ type Routes struct {
 type Slice struct {
 	Service     string
 	Version     uint64 // the slice's resourceVersion
-	Ready       bool
+	Serving     bool   // the pod is ready, as far as the slice knows
 	Terminating bool
 }
+
+// withdraws: no proxy that has applied the slice sends the pod new connections,
+// but for Services that publish pods which are not ready.
+func (s Slice) withdraws(restart bool) bool { return s.Terminating || restart && !s.Serving }
 
 // Proxy is how far the service proxy of a live node is.
 type Proxy struct {
@@ -37,7 +43,11 @@ type Proxy struct {
 type Drain struct {
 	// Versions are the slice versions, by Service, that first listed the pod as
 	// terminating (or, for a restart, as not ready).
-	Versions    map[string]uint64
+	Versions map[string]uint64
+	// Others is the version up to which slices are awaited that do not list the
+	// pod: it may have left one of them just before, by a change of labels or of
+	// a selector.
+	Others      uint64
 	ConfirmedAt time.Time // when every live proxy had applied them
 	Restart     bool      // of a container of a pod that stays
 	DoneAt      time.Time // when the containers may be stopped
@@ -58,26 +68,25 @@ const (
 	lookApart    = 8 * time.Millisecond   // between the two quiet looks
 	equalBusy    = 20 * time.Millisecond  // received and sent at the same instant
 	silentBusy   = time.Second            // a connection that has not said anything yet
-	proxySettle  = 100 * time.Millisecond // for proxies, which confirm nothing for a pod that stays
 	unlookedIdle = 500 * time.Millisecond // for a pod whose sockets cannot be told from the node's
 )
 
 // step takes the drain one step on: endpoints, then proxies, then connections.
-// It returns the next state, whether a look at the sockets is wanted, and when
-// to come back if nothing happens before.
-func (d Drain) step(now time.Time, task drainTask, routes Routes, looks []Look) (next Drain, look bool, wake time.Time) {
+// It returns the next state and what is wanted: a look at the sockets, a version
+// that the proxies have to be asked for, and to be called again at a time if
+// nothing happens before.
+func (d Drain) step(now time.Time, task drainTask, routes Routes, looks []Look) (next Drain, wants drainWants) {
 	if !d.DoneAt.IsZero() {
-		return d, false, time.Time{}
+		return d, wants
 	}
 	waiting := ""
 	if d.ConfirmedAt.IsZero() {
-		d.Versions, waiting = d.confirm(task, routes)
-		if waiting == "" {
+		if waiting, wants.version = d.confirm(task, routes); waiting == "" {
 			d.ConfirmedAt = now
 		}
 	}
 	if waiting == "" {
-		waiting, look, wake = d.quiet(now, task, looks)
+		waiting, wants.look, wants.wake = d.quiet(now, task, looks)
 	}
 	switch {
 	case waiting == "":
@@ -86,36 +95,45 @@ func (d Drain) step(now time.Time, task drainTask, routes Routes, looks []Look) 
 		d.DoneAt, d.Expired, d.Why = now, true, waiting
 	default:
 		d.Why = waiting
-		if wake.IsZero() || task.deadline.Before(wake) {
-			wake = task.deadline
+		if wants.wake.IsZero() || task.deadline.Before(wants.wake) {
+			wants.wake = task.deadline
 		}
-		return d, look, wake
+		return d, wants
 	}
-	return d, false, time.Time{}
+	return d, drainWants{}
 }
 
-// confirm returns the slice versions that proxies have to reach and what is
-// still missing, "" when every live proxy is there.
-func (d Drain) confirm(task drainTask, routes Routes) (versions map[string]uint64, waiting string) {
-	if !task.routed || len(routes.Services) == 0 {
-		return nil, ""
+// drainWants is what a drain needs to get on.
+type drainWants struct {
+	look    bool      // at the sockets
+	version uint64    // to be asked for; 0 is none
+	wake    time.Time // when to step again; zero is never
+}
+
+// confirm notes the slice versions that proxies have to reach and returns what is
+// still missing, "" when every live proxy is there. A proxy publishes of itself
+// while it sees the pod terminating in a slice of such a version; if it may not,
+// confirm also returns the version to ask for.
+func (d *Drain) confirm(task drainTask, routes Routes) (waiting string, ask uint64) {
+	if !task.routed {
+		return "", 0
 	}
-	versions = maps.Clone(d.Versions)
-	if versions == nil {
-		versions = map[string]uint64{}
+	for _, s := range routes.Slices {
+		if !s.withdraws(task.restart) && !slices.Contains(routes.Services, s.Service) {
+			return fmt.Sprintf("waiting for the endpoint slices of Service %s, which no longer selects the pod, to leave it out", s.Service), 0
+		}
 	}
-	var need uint64
+	if d.Others == 0 {
+		d.Others = routes.Others
+	}
+	need := d.Others
 	for _, service := range routes.Services {
-		if versions[service] == 0 {
-			versions[service] = withdrawn(service, task.restart, routes.Slices)
+		version := cmp.Or(d.Versions[service], withdrawn(service, task.restart, routes.Slices))
+		if version == 0 {
+			return fmt.Sprintf("waiting for an endpoint slice of Service %s to show the pod as leaving", service), 0
 		}
-		if versions[service] == 0 {
-			return versions, fmt.Sprintf("waiting for an endpoint slice of Service %s to show the pod as leaving", service)
-		}
-		need = max(need, versions[service])
-	}
-	if task.restart {
-		return versions, ""
+		d.note(service, version)
+		need = max(need, version)
 	}
 	var behind []string
 	for _, proxy := range routes.Proxies {
@@ -123,18 +141,33 @@ func (d Drain) confirm(task drainTask, routes Routes) (versions map[string]uint6
 			behind = append(behind, proxy.Node)
 		}
 	}
-	if len(behind) > 0 {
-		slices.Sort(behind)
-		return versions, fmt.Sprintf("waiting for the service proxy of %s to confirm version %d", strings.Join(behind, ", "), need)
+	if len(behind) == 0 {
+		return "", 0
 	}
-	return versions, ""
+	if !slices.ContainsFunc(routes.Slices, func(s Slice) bool { return s.Terminating && s.Version >= need }) {
+		ask = need
+	}
+	slices.Sort(behind)
+	return fmt.Sprintf("waiting for the service proxy of %s to confirm version %d", strings.Join(behind, ", "), need), ask
+}
+
+// note remembers the version at which a Service's slices let the pod go.
+func (d *Drain) note(service string, version uint64) {
+	if d.Versions[service] == version {
+		return
+	}
+	d.Versions = maps.Clone(d.Versions) // the state before is the caller's
+	if d.Versions == nil {
+		d.Versions = map[string]uint64{}
+	}
+	d.Versions[service] = version
 }
 
 // withdrawn is the highest version of a Service's slices if they withdraw the pod, 0 if not.
 func withdrawn(service string, restart bool, listed []Slice) uint64 {
 	var version uint64
 	for _, s := range listed {
-		if s.Service == service && (s.Terminating || restart && !s.Ready) {
+		if s.Service == service && s.withdraws(restart) {
 			version = max(version, s.Version)
 		}
 	}
@@ -145,17 +178,11 @@ func withdrawn(service string, restart bool, listed []Slice) uint64 {
 // row since the proxies' confirmation have found none busy.
 func (d Drain) quiet(now time.Time, task drainTask, looks []Look) (waiting string, look bool, wake time.Time) {
 	from := d.ConfirmedAt
-	if task.restart && len(d.Versions) > 0 {
-		from = from.Add(proxySettle)
-	}
 	if !task.sockets {
 		if until := from.Add(unlookedIdle); task.routed && len(d.Versions) > 0 && now.Before(until) {
 			return "waiting for connections to end", false, until
 		}
 		return "", false, time.Time{}
-	}
-	if now.Before(from) {
-		return "waiting for service proxies to apply the change", false, from
 	}
 	var recent []Look
 	for _, l := range looks {
@@ -236,7 +263,8 @@ func closing(sockets []Socket) bool {
 }
 
 // drainTimeout is how long the drain of a pod may take: its annotation, or the
-// grace period less two seconds (less a half where it is short).
+// grace period less two seconds (less a half where it is short). The grace period
+// is the one of its deletion, or of the probe that has a container restarted.
 func drainTimeout(pod *corev1.Pod, grace time.Duration) time.Duration {
 	timeout := max(grace-2*time.Second, grace/2)
 	if set, err := time.ParseDuration(pod.Annotations[v1alpha1.AnnotationDrainTimeout]); err == nil && set >= 0 {

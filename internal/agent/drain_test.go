@@ -87,11 +87,11 @@ func TestDrainDeadline(t *testing.T) {
 		{"busy", "waiting for 1 busy connection(s)", Routes{}, []Look{{At: task.deadline, Sockets: busy}}},
 		{"no look", "waiting for two looks that find no busy connection", Routes{}, nil},
 	} {
-		d, _, wake := Drain{}.step(stepEpoch, task, test.routes, nil)
-		if !d.DoneAt.IsZero() || wake != task.deadline {
-			t.Errorf("%s: at first %+v, wake at %s", test.name, d, wake)
+		d, wants := Drain{}.step(stepEpoch, task, test.routes, nil)
+		if !d.DoneAt.IsZero() || wants.wake != task.deadline {
+			t.Errorf("%s: at first %+v, wake at %s", test.name, d, wants.wake)
 		}
-		d, _, _ = d.step(task.deadline, task, test.routes, test.looks)
+		d, _ = d.step(task.deadline, task, test.routes, test.looks)
 		if d.DoneAt != task.deadline || !d.Expired || d.Why != test.want {
 			t.Errorf("%s: at the deadline %+v, want why %q", test.name, d, test.want)
 		}

@@ -40,6 +40,8 @@ func (w *worker) prepare(act Act) work {
 		return w.probeWork(act, spec)
 	case ActLook:
 		return w.lookWork()
+	case ActAwait:
+		return w.awaitWork(act)
 	case ActPreStop:
 		return w.preStopWork(act, spec)
 	case ActStop, ActKill:
@@ -72,16 +74,33 @@ func (w *worker) teardownWork() work {
 	}
 }
 
+// lookWork looks at a pod's sockets. In the node's own network namespace these
+// are the ones at the ports that the pod declares.
 func (w *worker) lookWork() work {
-	a, uid := w.agent, string(w.pod.UID)
+	a, uid, ports := w.agent, string(w.pod.UID), podPorts(w.pod)
+	host := w.pod.Spec.HostNetwork
+	if host {
+		uid = ""
+	}
 	return func(ctx context.Context) (func(), error) {
 		look := Look{At: time.Now()}
 		var err error
 		look.Sockets, err = a.cfg.Network.Sockets(ctx, uid)
+		if host {
+			look.Sockets = slices.DeleteFunc(look.Sockets, func(s Socket) bool { return !slices.Contains(ports, s.LocalPort) })
+		}
 		return func() {
 			before := w.seen.Looks[max(0, len(w.seen.Looks)-1):]
 			w.seen.Looks = append(slices.Clone(before), look)
 		}, err
+	}
+}
+
+func (w *worker) awaitWork(act Act) work {
+	a := w.agent
+	return func(ctx context.Context) (func(), error) {
+		err := a.await(ctx, act.Version)
+		return func() { w.seen.Awaited = max(w.seen.Awaited, act.Version) }, err
 	}
 }
 

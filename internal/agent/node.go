@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
@@ -180,6 +181,23 @@ func (a *Agent) keepLease(ctx context.Context) {
 		}
 		rest(ctx, pause)
 	}
+}
+
+// await asks the service proxies of all nodes, by the node's Lease, to publish
+// when they have applied a version. What is asked for never goes down.
+func (a *Agent) await(ctx context.Context, version uint64) error {
+	a.awaiting.Lock()
+	defer a.awaiting.Unlock()
+	if version <= a.awaited {
+		return nil
+	}
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:"%d"}}}`, v1alpha1.AnnotationAwaitedVersion, version)
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.NamespaceNodeLease, Name: a.cfg.NodeName}}
+	if err := a.cfg.Client.Patch(ctx, lease, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		return fmt.Errorf("ask for version %d in lease %s: %w", version, lease.Name, err)
+	}
+	a.awaited = version
+	return nil
 }
 
 func (a *Agent) renewLease(ctx context.Context, now time.Time) error {

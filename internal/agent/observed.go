@@ -37,6 +37,8 @@ type Observed struct {
 	Stops  map[string]StopProgress // by container ID
 	Routes Routes                  // who may send the pod traffic; read while it ends or restarts
 
+	Awaited uint64 // the resourceVersion that the proxies have been asked for
+
 	Failures map[string]Failure // by Act.Key
 	InFlight map[string]bool    // by Act.Key
 

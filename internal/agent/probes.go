@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // ProbeKind is which of a container's probes.
@@ -198,11 +200,12 @@ func (l *life) condemnation(u *unit) (verdict, bool) {
 	return verdict{}, false
 }
 
-// listening: every TCP port that the container declares has a listener. Once
-// seen it stays true for this attempt. In the node's own network namespace ports
+// listening: every TCP port that the container declares has a listener, or the
+// pod does not want that to be asked. Once seen it stays true for this attempt. In the node's own network namespace ports
 // say nothing of who listens, so there the question is not asked.
 func (l *life) listening(u *unit) bool {
-	if l.d.Memory.Listening[u.current.ID] || l.pod.Spec.HostNetwork || len(tcpPorts(u.spec)) == 0 {
+	if l.d.Memory.Listening[u.current.ID] || l.pod.Spec.HostNetwork || len(tcpPorts(u.spec)) == 0 ||
+		l.pod.Annotations[v1alpha1.AnnotationReadyWhen] == v1alpha1.ReadyWhenStarted {
 		return true
 	}
 	if len(l.seen.Looks) == 0 || l.seen.Network == nil {
@@ -239,6 +242,17 @@ func listens(sockets []Socket, ip netip.Addr, port uint16) bool {
 		}
 	}
 	return false
+}
+
+// podPorts are the TCP ports that the containers of a pod declare.
+func podPorts(pod *corev1.Pod) []uint16 {
+	var ports []uint16
+	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range containers {
+			ports = append(ports, tcpPorts(&containers[i])...)
+		}
+	}
+	return ports
 }
 
 func tcpPorts(c *corev1.Container) []uint16 {

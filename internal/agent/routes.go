@@ -25,15 +25,18 @@ func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now 
 	if err := reader.List(ctx, &services, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return routes, fmt.Errorf("list services: %w", err)
 	}
+	selects := map[string]bool{} // Services with a selector: whether it selects the pod
 	for i := range services.Items {
 		s := &services.Items[i]
-		if len(s.Spec.Selector) == 0 || s.Spec.Type == corev1.ServiceTypeExternalName ||
-			!labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+		if len(s.Spec.Selector) == 0 || s.Spec.Type == corev1.ServiceTypeExternalName {
 			continue
 		}
-		routes.Services = append(routes.Services, s.Name)
+		selects[s.Name] = labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels))
+		if selects[s.Name] {
+			routes.Services = append(routes.Services, s.Name)
+		}
 	}
-	if len(routes.Services) == 0 {
+	if len(selects) == 0 {
 		return routes, nil
 	}
 	var slices discoveryv1.EndpointSliceList
@@ -41,27 +44,43 @@ func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now 
 		return routes, fmt.Errorf("list endpoint slices: %w", err)
 	}
 	for i := range slices.Items {
-		if listed, ok := sliceOf(&slices.Items[i], pod); ok {
+		slice := &slices.Items[i]
+		service := slice.Labels[discoveryv1.LabelServiceName]
+		selected, has := selects[service]
+		version, err := strconv.ParseUint(slice.ResourceVersion, 10, 64)
+		if !has || err != nil {
+			continue
+		}
+		if !selected {
+			routes.Others = max(routes.Others, version)
+		}
+		if listed, ok := listedAs(slice, pod); ok {
+			listed.Service, listed.Version = service, version
 			routes.Slices = append(routes.Slices, listed)
 		}
+	}
+	if len(routes.Slices) == 0 && len(routes.Services) == 0 && routes.Others == 0 {
+		return routes, nil
 	}
 	var err error
 	routes.Proxies, err = readProxies(ctx, reader, now)
 	return routes, err
 }
 
-func sliceOf(slice *discoveryv1.EndpointSlice, pod *corev1.Pod) (Slice, bool) {
-	is := func(condition *bool) bool { return condition != nil && *condition }
+// listedAs returns the conditions with which a slice lists a pod, if it does.
+func listedAs(slice *discoveryv1.EndpointSlice, pod *corev1.Pod) (Slice, bool) {
+	is := func(condition *bool, otherwise bool) bool {
+		if condition == nil {
+			return otherwise
+		}
+		return *condition
+	}
 	for i := range slice.Endpoints {
 		e := &slice.Endpoints[i]
-		if e.TargetRef == nil || e.TargetRef.UID != pod.UID {
-			continue
+		if e.TargetRef != nil && e.TargetRef.UID == pod.UID {
+			ready := is(e.Conditions.Ready, true)
+			return Slice{Serving: is(e.Conditions.Serving, ready), Terminating: is(e.Conditions.Terminating, false)}, true
 		}
-		version, err := strconv.ParseUint(slice.ResourceVersion, 10, 64)
-		return Slice{
-			Service: slice.Labels[discoveryv1.LabelServiceName], Version: version,
-			Ready: e.Conditions.Ready == nil || is(e.Conditions.Ready), Terminating: is(e.Conditions.Terminating),
-		}, err == nil
 	}
 	return Slice{}, false
 }

@@ -110,6 +110,11 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		return "", err
 	case "routes":
 		return "", w.routes(d.Input)
+	case "awaited":
+		w.finish(Act{Kind: ActAwait})
+		version, err := strconv.ParseUint(name, 10, 64)
+		w.seen.Awaited = version
+		return "", err
 	case "signalled", "hooked", "killed":
 		return "", w.stopped(d.Cmd, name)
 	case "removed":
@@ -342,14 +347,14 @@ func parseSockets(arg func(name, otherwise string) string) []Socket {
 }
 
 // routes reads lines "service NAME", "slice SERVICE VERSION [terminating]
-// [ready]" and "proxy NODE VERSION".
+// [serving]", "others VERSION" and "proxy NODE VERSION".
 func (w *stepWorld) routes(text string) error {
 	w.seen.Routes = Routes{}
 	r := &w.seen.Routes
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		version := func() uint64 {
-			v, _ := strconv.ParseUint(fields[2], 10, 64)
+			v, _ := strconv.ParseUint(fields[min(2, len(fields)-1)], 10, 64)
 			return v
 		}
 		switch fields[0] {
@@ -358,8 +363,10 @@ func (w *stepWorld) routes(text string) error {
 		case "slice":
 			r.Slices = append(r.Slices, Slice{
 				Service: fields[1], Version: version(),
-				Terminating: strings.Contains(line, "terminating"), Ready: strings.Contains(line, " ready"),
+				Terminating: strings.Contains(line, "terminating"), Serving: strings.Contains(line, "serving"),
 			})
+		case "others":
+			r.Others = version()
 		case "proxy":
 			r.Proxies = append(r.Proxies, Proxy{Node: fields[1], Applied: version()})
 		default:

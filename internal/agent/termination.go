@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,7 +12,6 @@ const (
 	lingerLimit    = time.Second             // for peers to confirm the last bytes
 	preStopExtra   = 2 * time.Second         // for a container whose hook took the whole grace period
 	killAgain      = 5 * time.Second         // between SIGKILLs
-	restartDrain   = 5 * time.Second         // at most, before a container that failed its probe is stopped
 	imagePullShown = 2500 * time.Millisecond // how long ErrImagePull shows before ImagePullBackOff
 )
 
@@ -108,33 +108,34 @@ func (l *life) drained() bool {
 	if drainOff(l.pod) || l.stopBegan() || l.grace() == 0 { // a forced deletion waits for nothing
 		return true
 	}
-	began := l.graceBegan()
-	done := l.drainStep(drainTask{
-		began:    began,
-		deadline: began.Add(drainTimeout(l.pod, l.grace())),
-		routed:   l.pod.Status.PodIP != "",
-		sockets:  l.seen.Network != nil,
-	})
-	if done && l.d.Memory.Drain.Expired && !l.seen.Memory.Drain.Expired {
-		l.tell("", corev1.EventTypeWarning, "DrainTimeout", "Stopping although not drained after %s: %s",
-			drainTimeout(l.pod, l.grace()).Round(time.Millisecond), l.d.Memory.Drain.Why)
-	}
-	return done
+	return l.drainStep("", l.graceBegan(), l.grace(), false)
 }
 
-func (l *life) drainStep(task drainTask) bool {
+// drainStep takes a drain one step on, of the pod or for the restart of one of
+// its containers, and reports whether it is over. It began with a grace period.
+func (l *life) drainStep(container string, began time.Time, grace time.Duration, restart bool) bool {
 	drain := l.seen.Memory.Drain
-	if drain.Restart != task.restart {
-		drain = Drain{Restart: task.restart}
+	if drain.Restart != restart {
+		drain = Drain{Restart: restart}
 	}
-	next, look, wake := drain.step(l.now, task, l.seen.Routes, l.seen.Looks)
+	bound := drainTimeout(l.pod, grace)
+	next, wants := drain.step(l.now, drainTask{
+		began: began, deadline: began.Add(bound), restart: restart,
+		routed: l.pod.Status.PodIP != "", sockets: l.seen.Network != nil || l.pod.Spec.HostNetwork && len(podPorts(l.pod)) > 0,
+	}, l.seen.Routes, l.seen.Looks)
 	l.d.Memory.Drain = next
 	l.why("%s", next.Why)
-	if look {
+	if wants.look {
 		l.do(Act{Kind: ActLook, Why: "whether connections are busy"})
 	}
-	if !wake.IsZero() {
-		l.wake(wake)
+	if wants.version > l.seen.Awaited {
+		l.do(Act{Kind: ActAwait, Version: wants.version, Why: fmt.Sprintf("proxies have to confirm version %d", wants.version)})
+	}
+	if !wants.wake.IsZero() {
+		l.wake(wants.wake)
+	}
+	if next.Expired && !drain.Expired {
+		l.tell(container, corev1.EventTypeWarning, "DrainTimeout", "Stopping although not drained after %s: %s", bound.Round(time.Millisecond), next.Why)
 	}
 	return !next.DoneAt.IsZero()
 }
@@ -225,7 +226,8 @@ func (l *life) stopReason(u *unit) string {
 }
 
 // restartCondemned stops containers that have failed their liveness or startup
-// probe, after a short drain: while one of them is not ready, the pod is not.
+// probe, after a drain: while one of them is not ready, the pod is not, and so
+// gets no new connections.
 func (l *life) restartCondemned() {
 	condemned := false
 	for _, u := range l.running() {
@@ -234,14 +236,12 @@ func (l *life) restartCondemned() {
 			continue
 		}
 		condemned = true
-		bound := min(restartDrain, drainTimeout(l.pod, specGrace(l.pod)))
-		if !drainOff(l.pod) && l.seen.Stops[u.current.ID].SignalledAt.IsZero() && !l.drainStep(drainTask{
-			began: state.FailedAt, deadline: state.FailedAt.Add(bound), restart: true,
-			routed: l.pod.Status.PodIP != "", sockets: l.seen.Network != nil,
-		}) {
+		grace := l.restartGrace(u)
+		stopping := l.seen.Stops[u.current.ID] != StopProgress{}
+		if !drainOff(l.pod) && grace > 0 && !stopping && !l.drainStep(u.spec.Name, state.FailedAt, grace, true) {
 			continue
 		}
-		l.stop([]*unit{u}, state.FailedAt.Add(l.restartGrace(u)))
+		l.stop([]*unit{u}, state.FailedAt.Add(grace))
 	}
 	if !condemned {
 		l.d.Memory.Drain = Drain{}

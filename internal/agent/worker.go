@@ -209,8 +209,8 @@ func (w *worker) tell(e Event) {
 // readRoutes reads who may send the pod traffic while that matters.
 func (w *worker) readRoutes(ctx context.Context) {
 	matters := w.pod.DeletionTimestamp != nil && w.seen.Memory.Drain.DoneAt.IsZero()
-	for _, state := range w.seen.Probes {
-		matters = matters || state.Failed
+	for key, state := range w.seen.Probes {
+		matters = matters || state.Failed && key.Kind != ReadinessProbe
 	}
 	matters = matters && !w.seen.Gone && !drainOff(w.pod)
 	w.draining.Store(matters)

@@ -186,6 +186,9 @@ func (n *Network) Teardown(_ context.Context, podUID string) error {
 	return nil
 }
 
+// ownNamespace is this process's network namespace, whatever other threads have entered.
+const ownNamespace = "/proc/thread-self/ns/net"
+
 // Sockets implements agent.Network. A pod whose namespace is gone with its last
 // process has no sockets.
 func (n *Network) Sockets(_ context.Context, podUID string) ([]agent.Socket, error) {
@@ -193,10 +196,14 @@ func (n *Network) Sockets(_ context.Context, podUID string) ([]agent.Socket, err
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
 	if pod.diag == nil {
-		if !n.findNamespace(podUID) && n.addresses.has(podUID) {
-			return nil, nil
+		path := ownNamespace
+		if podUID != "" {
+			if !n.findNamespace(podUID) && n.addresses.has(podUID) {
+				return nil, nil
+			}
+			path = n.namespacePath(podUID)
 		}
-		diag, err := openDiagnostics(n.namespacePath(podUID)) // where there is none, this says so
+		diag, err := openDiagnostics(path) // where there is none, this says so
 		if err != nil {
 			return nil, fmt.Errorf("socket diagnostics of pod %s: %w", podUID, err)
 		}

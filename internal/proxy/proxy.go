@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -63,6 +65,7 @@ type Proxy struct {
 	mu    sync.Mutex // guards what follows
 	model *Model
 	seen  uint64 // the highest resourceVersion of a slice in the model
+	await uint64 // the highest that an agent has asked for
 	stats Stats
 
 	changed   chan struct{} // the model was
@@ -251,7 +254,8 @@ func (p *Proxy) decide(ctx context.Context) (want Ruleset, gone []netip.Addr, to
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want, gone = p.model.Compile(), p.model.Gone()
-	if p.model.Terminating() <= p.publisher.asked() {
+	published := p.publisher.asked()
+	if max(p.model.Terminating(), p.await) <= published || p.seen <= published {
 		return want, gone, 0, nil
 	}
 	complete, err := p.complete(ctx)
@@ -335,11 +339,14 @@ func (p *Proxy) watch(ctx context.Context) error {
 	endpointSlices := handler(p, func(m *Model, s *discoveryv1.EndpointSlice) {
 		m.SetSlice(s)
 		p.seen = max(p.seen, version(s))
-	}, func(m *Model, s *discoveryv1.EndpointSlice) { m.DeleteSlice(s) })
+	}, func(m *Model, s *discoveryv1.EndpointSlice) {
+		m.DeleteSlice(s)
+		p.seen = max(p.seen, version(s))
+	})
 	for _, w := range []struct {
 		object  client.Object
 		handler toolscache.ResourceEventHandler
-	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}} {
+	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}, {&coordinationv1.Lease{}, p.awaiting()}} {
 		registration, err := p.subscribe(ctx, w.object, w.handler)
 		if err != nil {
 			return err
@@ -351,6 +358,29 @@ func (p *Proxy) watch(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaiting returns a handler of Leases that wakes the loop when an agent asks for
+// a higher version than all before. Most changes of Leases say nothing of that.
+func (p *Proxy) awaiting() toolscache.ResourceEventHandler {
+	hear := func(obj any) {
+		lease, ok := obj.(*coordinationv1.Lease)
+		if !ok || lease.Namespace != v1alpha1.NamespaceNodeLease || lease.Annotations[v1alpha1.AnnotationAwaitedVersion] == "" {
+			return
+		}
+		asked, err := strconv.ParseUint(lease.Annotations[v1alpha1.AnnotationAwaitedVersion], 10, 64)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		more := asked > p.await
+		p.await = max(p.await, asked)
+		p.mu.Unlock()
+		if more {
+			notify(p.changed)
+		}
+	}
+	return toolscache.ResourceEventHandlerFuncs{AddFunc: hear, UpdateFunc: func(_, obj any) { hear(obj) }}
 }
 
 // subscribe has the cache tell a handler of all objects of a kind until ctx ends.

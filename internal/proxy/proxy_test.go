@@ -35,6 +35,7 @@ type informers struct {
 	services       *source
 	endpointSlices *source
 	records        *source
+	leases         *source
 }
 
 // source is one resource: what a list returns, and the watch.
@@ -49,7 +50,8 @@ type source struct {
 func newInformers(t *testing.T) *informers {
 	return &informers{t, newSource(t, &corev1.Service{}, func() client.ObjectList { return &corev1.ServiceList{} }),
 		newSource(t, &discoveryv1.EndpointSlice{}, func() client.ObjectList { return &discoveryv1.EndpointSliceList{} }),
-		newSource(t, &v1alpha1.RolloutRecord{}, func() client.ObjectList { return &v1alpha1.RolloutRecordList{} })}
+		newSource(t, &v1alpha1.RolloutRecord{}, func() client.ObjectList { return &v1alpha1.RolloutRecordList{} }),
+		newSource(t, &coordinationv1.Lease{}, func() client.ObjectList { return &coordinationv1.LeaseList{} })}
 }
 
 func newSource(t *testing.T, object client.Object, list func() client.ObjectList) *source {
@@ -88,6 +90,8 @@ func (s *source) list(list client.ObjectList) client.ObjectList {
 			l.Items = append(l.Items, *o.(*discoveryv1.EndpointSlice))
 		case *v1alpha1.RolloutRecordList:
 			l.Items = append(l.Items, *o.(*v1alpha1.RolloutRecord))
+		case *coordinationv1.LeaseList:
+			l.Items = append(l.Items, *o.(*coordinationv1.Lease))
 		}
 	}
 	list.SetResourceVersion(strconv.Itoa(highest))
@@ -127,6 +131,8 @@ func (i *informers) GetInformer(_ context.Context, obj client.Object, _ ...cache
 		return i.services.informer, nil
 	case *v1alpha1.RolloutRecord:
 		return i.records.informer, nil
+	case *coordinationv1.Lease:
+		return i.leases.informer, nil
 	}
 	return i.endpointSlices.informer, nil
 }
@@ -230,6 +236,36 @@ func TestRun(t *testing.T) {
 	if n := p.published(); n != 12 {
 		t.Errorf("%d was published though nobody waits any more, want 12", n)
 	}
+}
+
+// TestAwaited: a version is published also when an agent asks for it, once it
+// is in the kernel, whatever its endpoints are.
+func TestAwaited(t *testing.T) {
+	kernel, api := NewMemory(), newInformers(t)
+	api.put(webService + "slice web/a port=8080 version=5\n10.42.0.5\n10.42.0.6")
+	p := run(t, Config{Kernel: kernel, Flows: &MemoryFlows{}, Cache: api})
+	ask := func(node, version string) {
+		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.NamespaceNodeLease, Name: node}}
+		lease.Annotations = map[string]string{v1alpha1.AnnotationAwaitedVersion: version}
+		api.leases.put(lease, false)
+	}
+	api.put("slice web/a port=8080 version=8\n10.42.0.5\n10.42.0.6 unready")
+	ask("b", "8")
+	p.waitPublished(8)
+	p.waitRules(kernel, webService+"slice web/a port=8080\n10.42.0.5")
+	ask("a", "7") // is published already
+	ask("c", "nonsense")
+	api.put("slice web/a port=8080 version=9\n10.42.0.5")
+	p.waitRules(kernel, webService+"slice web/a port=8080\n10.42.0.5")
+	api.put("slice web/a port=8080 version=10\n10.42.0.7")
+	p.waitRules(kernel, webService+"slice web/a port=8080\n10.42.0.7")
+	if n := p.published(); n != 8 {
+		t.Errorf("%d was published though nobody waits any more, want 8", n)
+	}
+	ask("a", "12") // before this proxy has seen it
+	p.waitPublished(10)
+	api.put("slice web/a port=8080 version=12\n10.42.0.7\n10.42.0.8 unready")
+	p.waitPublished(12)
 }
 
 // TestNothingIsPublishedBeforeItIsApplied: while the kernel refuses, the

@@ -12,7 +12,7 @@ import (
 
 // podAnnotations returns the faults of those annotations that have a meaning for pods.
 func podAnnotations(fld *field.Path, annotations map[string]string, spec *corev1.PodSpec) field.ErrorList {
-	errs := drainAnnotations(fld, annotations)
+	errs := lifeAnnotations(fld, annotations)
 	if cost, ok := annotations[corev1.PodDeletionCost]; ok && !isDeletionCost(cost) {
 		errs = append(errs, field.Invalid(fld.Key(corev1.PodDeletionCost), cost, "must be a 32bit integer"))
 	}

@@ -30,8 +30,8 @@ func failurePolicy(meta, old *metav1.ObjectMeta) field.ErrorList {
 	return choice(metadataPath.Child("annotations").Key(v1alpha1.AnnotationOnFailure), v1alpha1.FailurePolicy(value), failurePolicies...)
 }
 
-// drainAnnotations checks how pods are to be drained.
-func drainAnnotations(fld *field.Path, annotations map[string]string) field.ErrorList {
+// lifeAnnotations checks when pods are ready and how they are to be drained.
+func lifeAnnotations(fld *field.Path, annotations map[string]string) field.ErrorList {
 	var errs field.ErrorList
 	if drain, is := annotations[v1alpha1.AnnotationDrain]; is {
 		errs = append(errs, choice(fld.Key(v1alpha1.AnnotationDrain), drain, "on", "off")...)
@@ -40,6 +40,9 @@ func drainAnnotations(fld *field.Path, annotations map[string]string) field.Erro
 		if bound, err := time.ParseDuration(timeout); err != nil || bound < 0 {
 			errs = append(errs, field.Invalid(fld.Key(v1alpha1.AnnotationDrainTimeout), timeout, `must be a duration of zero or more with its unit, such as "25s" or "1m30s"`))
 		}
+	}
+	if when, is := annotations[v1alpha1.AnnotationReadyWhen]; is {
+		errs = append(errs, choice(fld.Key(v1alpha1.AnnotationReadyWhen), when, v1alpha1.ReadyWhenListening, v1alpha1.ReadyWhenStarted)...)
 	}
 	return errs
 }
