@@ -100,6 +100,15 @@ func TestHollowServer(t *testing.T) {
 			t.Fatalf("kubectl %s: %v\n%swant %s", step.args, err, out, step.want)
 		}
 	}
+	long := strings.Repeat("long-", 20) + "name" // too long for the value of a label
+	if out, err := kubectl(strings.Replace(string(example), "name: httpd\n", "name: "+long+"\n", 1), "apply", "-f", "-"); err != nil {
+		t.Fatalf("apply %s: %v\n%s", long, err, out)
+	}
+	status := windlass(t, dir, "rollout", "status", "deployment/"+long)
+	defer time.AfterFunc(time.Minute, func() { _ = status.Cancel() }).Stop()
+	if out, err := status.CombinedOutput(); err != nil || !strings.Contains(string(out), "revision 1 of deployment/"+long+": completed") {
+		t.Errorf("rollout status of a long name: %v\n%s", err, out)
+	}
 	if out, err := kubectl("", "logs", "deployment/httpd"); err == nil || !strings.Contains(out, "serves no logs") {
 		t.Errorf("logs: %v\n%s", err, out)
 	}

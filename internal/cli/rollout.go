@@ -150,13 +150,13 @@ func newRolloutUndo(cluster *cluster) *cobra.Command {
 			return undo(c.Context(), conn, name, revision, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	cmd.Flags().Int64Var(&revision, "to-revision", 0, "the revision to go back to; 0 is the one before")
+	cmd.Flags().Int64Var(&revision, "to-revision", 0, "the revision to go back to; 0 is the latest before this one whose rollout was complete")
 	return cmd
 }
 
 func undo(ctx context.Context, conn *connection, name string, revision int64, out, errOut io.Writer) error {
 	if revision < 0 {
-		return fmt.Errorf("--to-revision=%d: revisions count from 1; 0 is the one before", revision)
+		return fmt.Errorf("--to-revision=%d: revisions count from 1; 0 is the latest that was complete before", revision)
 	}
 	deployment := &appsv1.Deployment{}
 	key := client.ObjectKey{Namespace: conn.namespace, Name: name}
@@ -168,6 +168,18 @@ func undo(ctx context.Context, conn *connection, name string, revision int64, ou
 	}
 	if _, applied := deployment.Annotations[corev1.LastAppliedConfigAnnotation]; applied {
 		fmt.Fprintf(errOut, "Warning: deployment/%s is managed with apply: apply its old manifest too, or the next apply brings the change back\n", name)
+	}
+	if revision == 0 {
+		var sets appsv1.ReplicaSetList
+		if err := conn.client.List(ctx, &sets, client.InNamespace(conn.namespace)); err != nil {
+			return err
+		}
+		to, notes, err := rolloutview.Back(deployment, sets.Items)
+		if err != nil {
+			return fmt.Errorf("deployment/%s: %w", name, err)
+		}
+		printLines(errOut, notes)
+		revision = to
 	}
 	clients, err := kubernetes.NewForConfig(conn.config)
 	if err != nil {

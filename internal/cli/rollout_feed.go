@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,7 +40,8 @@ func openFeed(ctx context.Context, conn *connection, name string) (*feed, error)
 	if err != nil {
 		return nil, fmt.Errorf("deployment/%s: selector: %w", name, err)
 	}
-	targets := labels.SelectorFromSet(labels.Set{v1alpha1.LabelTargetKind: "Deployment", v1alpha1.LabelTargetName: name})
+	// not by their labels: a name may be longer than a label's value
+	targets := fields.Set{"spec.target.kind": "Deployment", "spec.target.name": name}.AsSelector()
 	f := &feed{key: key, changed: make(chan struct{}, 1)}
 	kinds := map[client.Object]cache.ByObject{
 		&appsv1.Deployment{}: {Field: fields.OneTermEqualSelector("metadata.name", name)},
@@ -50,7 +50,7 @@ func openFeed(ctx context.Context, conn *connection, name string) (*feed, error)
 	}
 	_, err = conn.mapper.RESTMapping(v1alpha1.GroupVersion.WithKind("RolloutRecord").GroupKind())
 	if f.records = err == nil; f.records {
-		kinds[&v1alpha1.RolloutRecord{}] = cache.ByObject{Label: targets}
+		kinds[&v1alpha1.RolloutRecord{}] = cache.ByObject{Field: targets}
 	} else if !meta.IsNoMatchError(err) {
 		return nil, err
 	}
