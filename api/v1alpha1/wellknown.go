@@ -2,10 +2,20 @@ package v1alpha1
 
 // Annotations on pods (set them in a workload's pod template).
 const (
-	// AnnotationDrain switches the acknowledged drain of a pod: "on" (the
-	// default) or "off", which stops containers as Kubernetes does, without
-	// waiting for proxies and connections.
+	// AnnotationDrain says how a pod is drained before its containers are
+	// stopped: DrainOn (the default), DrainConnections or DrainOff.
 	AnnotationDrain = "windlass.dev/drain"
+
+	// DrainOn waits for the proxies and for connections that a request is in
+	// flight on.
+	DrainOn = "on"
+
+	// DrainConnections waits for idle connections too, until they are closed:
+	// for answers that come in pieces and a server that does not finish them.
+	DrainConnections = "connections"
+
+	// DrainOff stops containers as Kubernetes does, without waiting.
+	DrainOff = "off"
 
 	// AnnotationDrainTimeout bounds the drain of a pod, as a Go duration
 	// ("25s"). Default: the pod's grace period less two seconds.

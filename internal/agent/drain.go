@@ -62,6 +62,7 @@ type drainTask struct {
 	routed   bool // the pod has an address that the API knows
 	sockets  bool // its sockets can be looked at
 	restart  bool // of one container: the pod stays
+	idle     bool // connections that are idle hold it too
 }
 
 const (
@@ -195,9 +196,12 @@ func (d Drain) quiet(now time.Time, task drainTask, looks []Look) (waiting strin
 	for _, l := range recent {
 		quietLooks++
 		waiting = "waiting for a second look that finds no busy connection"
-		if busy := busyConnections(l.Sockets); busy > 0 {
+		if busy := busyConnections(l.Sockets, task.idle); busy > 0 {
 			quietLooks = 0
 			waiting = fmt.Sprintf("waiting for %d busy connection(s)", busy)
+			if task.idle {
+				waiting = fmt.Sprintf("waiting for %d connection(s) to end", busy)
+			}
 		}
 	}
 	if quietLooks >= 2 && recent[len(recent)-1].At.Sub(recent[len(recent)-2].At) >= lookApart {
@@ -212,9 +216,9 @@ func (d Drain) quiet(now time.Time, task drainTask, looks []Look) (waiting strin
 }
 
 // busyConnections counts the connections to a pod's listening ports that a
-// request may be in flight on. Connections that the pod itself has opened to
-// elsewhere are its own affair.
-func busyConnections(sockets []Socket) int {
+// request may be in flight on, with idle all that are open. Connections that
+// the pod itself has opened to elsewhere are its own affair.
+func busyConnections(sockets []Socket, idle bool) int {
 	listening := map[uint16]bool{}
 	for _, s := range sockets {
 		if s.State == SocketListen {
@@ -223,7 +227,7 @@ func busyConnections(sockets []Socket) int {
 	}
 	busy := 0
 	for _, s := range sockets {
-		if listening[s.LocalPort] && s.busy() {
+		if listening[s.LocalPort] && (s.busy() || idle && s.open()) {
 			busy++
 		}
 	}
@@ -257,6 +261,9 @@ func (s Socket) busy() bool {
 	}
 }
 
+// open: the server may still be asked, or answer.
+func (s Socket) open() bool { return s.State == SocketEstablished || s.State == SocketCloseWait }
+
 // closing: the peer has not confirmed that it has everything that was sent.
 func closing(sockets []Socket) bool {
 	return slices.ContainsFunc(sockets, func(s Socket) bool { return s.State == SocketClosing })
@@ -274,4 +281,11 @@ func drainTimeout(pod *corev1.Pod, grace time.Duration) time.Duration {
 }
 
 // drainOff: the pod has chosen to be stopped as Kubernetes does.
-func drainOff(pod *corev1.Pod) bool { return pod.Annotations[v1alpha1.AnnotationDrain] == "off" }
+func drainOff(pod *corev1.Pod) bool {
+	return pod.Annotations[v1alpha1.AnnotationDrain] == v1alpha1.DrainOff
+}
+
+// drainIdle: the pod has chosen to be stopped when its connections have ended.
+func drainIdle(pod *corev1.Pod) bool {
+	return pod.Annotations[v1alpha1.AnnotationDrain] == v1alpha1.DrainConnections
+}

@@ -41,8 +41,12 @@ func TestBusy(t *testing.T) {
 		{"the pod's own request to elsewhere", established(func(s *Socket) { s.LocalPort, s.LastReceived = 40000, ms }), false},
 	} {
 		sockets := []Socket{{State: SocketListen, LocalPort: 80}, test.socket}
-		if got := busyConnections(sockets) == 1; got != test.want {
+		if got := busyConnections(sockets, false) == 1; got != test.want {
 			t.Errorf("%s: busy is %v", test.name, got)
+		}
+		open := test.socket.LocalPort == 80 && (test.socket.State == SocketEstablished || test.socket.State == SocketCloseWait)
+		if got := busyConnections(sockets, true) == 1; got != (test.want || open) {
+			t.Errorf("%s: where idle connections count it is %v", test.name, got)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func (l *life) drainStep(container string, began time.Time, grace time.Duration,
 	}
 	bound := drainTimeout(l.pod, grace)
 	next, wants := drain.step(l.now, drainTask{
-		began: began, deadline: began.Add(bound), restart: restart,
+		began: began, deadline: began.Add(bound), restart: restart, idle: drainIdle(l.pod),
 		routed: l.pod.Status.PodIP != "", sockets: l.seen.Network != nil || l.pod.Spec.HostNetwork && len(podPorts(l.pod)) > 0,
 	}, l.seen.Routes, l.seen.Looks)
 	l.d.Memory.Drain = next

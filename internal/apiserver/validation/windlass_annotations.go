@@ -34,7 +34,7 @@ func failurePolicy(meta, old *metav1.ObjectMeta) field.ErrorList {
 func lifeAnnotations(fld *field.Path, annotations map[string]string) field.ErrorList {
 	var errs field.ErrorList
 	if drain, is := annotations[v1alpha1.AnnotationDrain]; is {
-		errs = append(errs, choice(fld.Key(v1alpha1.AnnotationDrain), drain, "on", "off")...)
+		errs = append(errs, choice(fld.Key(v1alpha1.AnnotationDrain), drain, v1alpha1.DrainOn, v1alpha1.DrainConnections, v1alpha1.DrainOff)...)
 	}
 	if timeout, is := annotations[v1alpha1.AnnotationDrainTimeout]; is {
 		if bound, err := time.ParseDuration(timeout); err != nil || bound < 0 {
