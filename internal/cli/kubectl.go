@@ -2,6 +2,8 @@ package cli
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -25,7 +27,9 @@ func newKubectl() *cobra.Command {
 				IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
 			})
 			kubectl.SetArgs(args)
-			// An interrupt ends kubectl as it ends the stand-alone one: at once.
+			// Signals end kubectl as they end the stand-alone one, at once, but for
+			// those commands that ask for them: it does not look at our context.
+			signal.Reset(os.Interrupt, syscall.SIGTERM)
 			return kubectl.Execute()
 		},
 	}
