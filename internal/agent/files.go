@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,6 +101,9 @@ func hostsFile(pod *corev1.Pod, ip, domain, node string) string {
 // resolverFile is a pod's /etc/resolv.conf, as its dnsPolicy and dnsConfig say.
 func (a *Agent) resolverFile(pod *corev1.Pod, node string) string {
 	servers, searches, options := parseResolver(node)
+	if !pod.Spec.HostNetwork {
+		servers = a.reachable(servers)
+	}
 	policy := pod.Spec.DNSPolicy
 	if pod.Spec.HostNetwork && policy == corev1.DNSClusterFirst {
 		policy = corev1.DNSDefault
@@ -131,6 +135,23 @@ func (a *Agent) resolverFile(pod *corev1.Pod, node string) string {
 		}
 	}
 	return formatResolver(unique(servers), unique(searches), options)
+}
+
+// reachable returns resolvers of the node for a pod with a network of its own:
+// one that listens on the node's loopback only is asked by way of the cluster's
+// DNS, which forwards to it.
+func (a *Agent) reachable(servers []string) []string {
+	if len(a.cfg.ClusterDNS) == 0 {
+		return servers
+	}
+	var list []string
+	for _, server := range servers {
+		if ip, err := netip.ParseAddr(server); err == nil && ip.IsLoopback() {
+			server = a.cfg.ClusterDNS[0].String()
+		}
+		list = append(list, server)
+	}
+	return list
 }
 
 func unique(list []string) []string {

@@ -178,6 +178,18 @@ func TestResolverFile(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant:\n%s", test.name, got, test.want)
 		}
 	}
+	// The node's loopback is another than a pod's.
+	const stub = "nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\noptions edns0 trust-ad\nsearch .\n"
+	for want, pod := range map[string]corev1.PodSpec{
+		"search .\nnameserver 10.43.0.10\nnameserver 192.0.2.53\noptions edns0 trust-ad\n":                 {DNSPolicy: corev1.DNSDefault},
+		"search .\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.53\noptions edns0 trust-ad\n": {DNSPolicy: corev1.DNSDefault, HostNetwork: true},
+		"search ns.svc.cluster.local svc.cluster.local cluster.local .\nnameserver 10.43.0.10\noptions ndots:5\n": {
+			DNSPolicy: corev1.DNSClusterFirstWithHostNet, HostNetwork: true},
+	} {
+		if got := a.resolverFile(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Spec: pod}, stub); got != want {
+			t.Errorf("%s:\n%s\nwant:\n%s", pod.DNSPolicy, got, want)
+		}
+	}
 }
 
 func FuzzParseResolver(f *testing.F) {

@@ -22,16 +22,16 @@ func newServer() *cobra.Command {
 	var podRange, serviceRange, nodeIP, logLevel string
 	cmd := &cobra.Command{
 		Use:   "server",
-		Short: "Run everything on this machine: store, API, controllers, scheduler, agent and service proxy",
+		Short: "Run everything on this machine: store, API, controllers, scheduler, agent, service proxy and DNS",
 		Long: `Run everything on this machine in one process: store, API, controllers,
-scheduler, agent and service proxy.
+scheduler, agent, service proxy and DNS.
 
 The admin's kubeconfig is written to DIR/kubeconfig; the server is ready when
 /readyz says ok. SIGTERM stops the server and leaves the containers running;
 started again on the same directory it takes them over.
 
 With --hollow-nodes the control plane is the same, but pods only seem to run:
-there is no runtime, no network and no service proxy, and an ordinary user can
+there is no runtime, no network, no service proxy and no DNS, and an ordinary user can
 start it. A container's environment variable HOLLOW, or its image's tag, says how
 it behaves: HOLLOW=ready-after=2s,stop-takes=1s,exit-after=5s,exit-code=1 or
 httpd:v2-absent, httpd:v2-crash.`,

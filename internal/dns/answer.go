@@ -167,7 +167,7 @@ func (l *lookup) headless(key types.NamespacedName, endpoints []endpoint, below 
 	if len(below) == 0 || len(below) == 1 && !strings.HasPrefix(below[0], "_") {
 		var of []netip.Addr
 		for _, e := range endpoints {
-			if len(below) == 0 || e.label == below[0] {
+			if len(below) == 0 || e.label() == below[0] {
 				of = append(of, e.address)
 			}
 		}
@@ -189,8 +189,9 @@ func (l *lookup) headless(key types.NamespacedName, endpoints []endpoint, below 
 			if len(below) != 2 || port.Port == nil || !l.wants(dns.TypeSRV) {
 				continue
 			}
-			name := e.label + "." + l.zone.nameOf(key)
-			if t := (target{e.label, *port.Port}); !told[t] {
+			label := e.label()
+			name := label + "." + l.zone.nameOf(key)
+			if t := (target{label, *port.Port}); !told[t] {
 				told[t] = true
 				l.srv(name, *port.Port)
 			}
@@ -240,7 +241,7 @@ func (z *Zone) reverse(q dns.Question, address netip.Addr) (Answer, bool) {
 		if e := z.services[key]; e.headless() {
 			for _, endpoint := range e.endpoints() {
 				if endpoint.address == address {
-					l.ptr(endpoint.label + "." + z.nameOf(key))
+					l.ptr(endpoint.label() + "." + z.nameOf(key))
 				}
 			}
 			continue

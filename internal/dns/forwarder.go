@@ -16,13 +16,13 @@ const (
 	attemptTimeout = 1500 * time.Millisecond // for one resolver to answer
 	forwardTimeout = 4500 * time.Millisecond // for all: clients wait 5 s as a rule
 	leastAttempts  = 3                       // when no resolver answers
-	mostForwards   = 256                     // questions that wait for resolvers at a time
+	mostForwards   = 512                     // queries that wait for resolvers at a time
 	udpSize        = 1232                    // bytes that pass everywhere without fragments
 )
 
 var (
 	errNoResolvers = errors.New("the host has no resolver")
-	errBusy        = errors.New("too many questions wait for the host's resolvers")
+	errBusy        = errors.New("too many queries wait for the host's resolvers")
 )
 
 // forwarder asks the host's resolvers and keeps what they say.
@@ -45,13 +45,13 @@ func (f *forwarder) ask(ctx context.Context, q asked) (message *dns.Msg, cached 
 	if message := f.cache.get(q, time.Now()); message != nil {
 		return message, true, nil
 	}
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	default:
+		return nil, false, errBusy
+	}
 	packed, err, _ := f.flights.Do(fmt.Sprint(q), func() (any, error) {
-		select {
-		case f.slots <- struct{}{}:
-			defer func() { <-f.slots }()
-		default:
-			return nil, errBusy
-		}
 		message, err := f.fetch(ctx, q)
 		if err != nil {
 			return nil, err

@@ -66,8 +66,8 @@ func New(config Config) (*Server, error) {
 	s := newServer(config)
 	err := s.listen(port)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		s.config.Log.Warn("port 53 is taken by another process, so DNS is at a port of its own; pods ask by the Service kube-dns and notice nothing. "+
-			"To ask at port 53 of the address too, have that process listen at its own addresses only, and start again", "address", config.Address.String())
+		s.config.Log.Warn("port 53 is another process's: DNS listens at a free port, which the Service kube-dns leads to; "+
+			"to have port 53, let that process listen at its own addresses only and start again", "address", config.Address.String())
 		err = s.listen(0)
 	}
 	if err != nil {

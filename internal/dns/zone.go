@@ -153,7 +153,7 @@ func (e *entry) named() []netip.Addr {
 // endpoint is one that is ready.
 type endpoint struct {
 	address netip.Addr
-	label   string // the first of its name
+	listed  *discoveryv1.Endpoint
 	ports   []discoveryv1.EndpointPort
 }
 
@@ -171,24 +171,30 @@ func (e *entry) endpoints() []endpoint {
 			if err != nil {
 				continue // an FQDN, which has no name of ours
 			}
-			found = append(found, endpoint{address, labelOf(listed, address), slice.Ports})
+			found = append(found, endpoint{address, listed, slice.Ports})
 		}
 	}
 	slices.SortFunc(found, func(a, b endpoint) int {
 		if c := a.address.Compare(b.address); c != 0 {
 			return c
 		}
-		return strings.Compare(a.label, b.label)
+		return strings.Compare(a.label(), b.label())
 	})
 	return found
 }
 
-// labelOf returns an endpoint's host name, or one made of its address.
-func labelOf(listed *discoveryv1.Endpoint, address netip.Addr) string {
-	if listed.Hostname != nil && *listed.Hostname != "" {
-		return strings.ToLower(*listed.Hostname)
+// label returns the first part of an endpoint's name: its host name, or one made
+// of its address.
+func (e endpoint) label() string {
+	if e.listed.Hostname != nil && *e.listed.Hostname != "" {
+		return strings.ToLower(*e.listed.Hostname)
 	}
-	return strings.NewReplacer(".", "-", ":", "-").Replace(address.StringExpanded())
+	return strings.Map(func(r rune) rune {
+		if r == '.' || r == ':' {
+			return '-'
+		}
+		return r
+	}, e.address.StringExpanded())
 }
 
 func sortedUnique(addresses []netip.Addr) []netip.Addr {
