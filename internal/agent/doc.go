@@ -42,17 +42,19 @@
 //
 //	┌───────────────┐  each Service's slice  ┌─────────────┐  every live node's proxy
 //	│ for endpoints │ ─────────────────────▶ │ for proxies │ ────────────────────────┐
-//	└───────────────┘  shows it terminating  └─────────────┘  has that version       │
+//	└───────────────┘  shows that it leaves  └─────────────┘  has that version       │
 //	                                                                                 ▼
 //	┌──────┐  two looks in a row find no connection busy                ┌─────────────────┐
 //	│ done │ ◀───────────────────────────────────────────────────────── │ for connections │
 //	└──────┘                                                            └─────────────────┘
 //
 // From each of these the drain's deadline leads to done as well, with an Event
-// that says what it was waiting for. A connection is busy if it is being made,
-// holds bytes that are unread or unacknowledged, has never been answered, or has
-// last received rather than sent; see Socket. A container that fails its liveness probe is drained likewise,
-// for a few seconds at most: its pod is not ready, and stays.
+// that says what it was waiting for. A proxy publishes its version while it sees a
+// terminating endpoint; where there is none, the agent asks for it (ActAwait). A
+// connection is busy if it is being made, holds bytes that are unread or
+// unacknowledged, has never been answered, or has last received rather than sent;
+// see Socket. A container that fails its liveness probe is drained likewise: its
+// pod is not ready, and stays.
 //
 // # The edges
 //
