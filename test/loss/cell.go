@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // Protocol is what application and client speak.
@@ -88,9 +90,10 @@ func (c Cell) Application() string {
 // Zero says whether a drained rollout must lose nothing: the client opens a
 // connection for each request, or the application closes its connections in
 // good order. It may lose where the answer streams and the application exits at
-// once: between two pieces the kernel cannot tell that more is to come.
+// once: between two pieces the kernel cannot tell that more is to come, unless
+// every open connection counts as busy.
 func (c Cell) Zero() bool {
-	return c.Ending != Exits || c.Client == EachNew && c.Stream == 0
+	return c.Ending != Exits || c.Client == EachNew && (c.Stream == 0 || c.Drain == v1alpha1.DrainConnections)
 }
 
 // Matrix is every cell.
@@ -112,6 +115,7 @@ func Matrix() []Cell {
 		{Protocol: HTTP1, Ending: Exits, Client: Kept, Slow: slow},
 		{Protocol: HTTP1, Ending: Closes, Client: Kept, Slow: slow, DrainTimeout: "10s"},
 		{Protocol: HTTP1, Ending: Exits, Client: EachNew, Stream: stream},
+		{Protocol: HTTP1, Ending: Exits, Client: EachNew, Stream: stream, Drain: v1alpha1.DrainConnections},
 		{Protocol: HTTP1, Ending: Closes, Client: EachNew, Stream: stream},
 		{Protocol: HTTP1, Ending: Closes, Client: Kept, Stream: stream},
 
@@ -124,6 +128,7 @@ func Matrix() []Cell {
 		{Protocol: HTTP2, Ending: Closes, Client: Kept, Stream: stream},
 
 		{Protocol: GRPC, Ending: Exits, Client: EachNew, Stream: slow},
+		{Protocol: GRPC, Ending: Exits, Client: EachNew, Stream: slow, Drain: v1alpha1.DrainConnections},
 		{Protocol: GRPC, Ending: Exits, Client: Kept, Stream: slow},
 		{Protocol: GRPC, Ending: Closes, Client: EachNew, Stream: slow},
 		{Protocol: GRPC, Ending: Closes, Client: Kept, Stream: slow},

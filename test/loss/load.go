@@ -13,9 +13,9 @@ const (
 	fewClients = 16
 
 	// Between the requests of each client.
-	pauseNew      = 5 * time.Millisecond
+	pauseNew      = 10 * time.Millisecond
 	pauseKept     = 50 * time.Millisecond
-	pauseThousand = time.Second
+	pauseThousand = 2 * time.Second
 )
 
 // asker is one client, with one connection or none at a time.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/test/loss"
 )
 
@@ -48,7 +49,7 @@ func (m *matrix) cells(ctx context.Context) error {
 			r.drained, r.failed = m.cell(ctx, r.cell, 2*i)
 			if m.contrast && r.failed == nil && r.cell.Drain == "" {
 				off := r.cell
-				off.Drain = "off"
+				off.Drain = v1alpha1.DrainOff
 				r.off, r.failed = m.cell(ctx, off, 2*i+1)
 			}
 		})

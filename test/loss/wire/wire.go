@@ -14,9 +14,11 @@ const (
 	// leaves the connection open.
 	Last = "last"
 
-	// Service and Method name the gRPC stream.
+	// Service is the name of the gRPC service.
 	Service = "windlass.test.Loss"
-	Method  = "Stream"
+
+	// Method is the name of its one method, which answers with a stream.
+	Method = "Stream"
 )
 
 // Pieces is how many pieces an answer that streams for so long has.
