@@ -106,7 +106,36 @@ func timelineOf(pod Pod, set string, minReadySeconds int32, was v1alpha1.PodTime
 	if t.Ready != nil && (t.Available == nil || minReadySeconds == 0) {
 		t.Available, wake = available(pod, t, minReadySeconds, now)
 	}
+	order(&t)
 	return t, wake
+}
+
+// order puts moments that are known less well where those next to them allow: one
+// in whole seconds is not before what came before it, and one that the watch saw
+// is not after what the node says came next.
+func order(t *v1alpha1.PodTimeline) {
+	if t.Scheduled != nil && t.Scheduled.Nanosecond() == 0 {
+		t.Scheduled = latest(t.Scheduled, t.Created)
+	}
+	t.Scheduled = earliest(t.Scheduled, t.ImageReady)
+	t.Created = earliest(t.Created, t.Scheduled)
+	t.StopRequested = earliest(t.StopRequested, t.EndpointRemoved)
+}
+
+// earliest returns t, or other if both are known and it is earlier.
+func earliest(t, other *metav1.MicroTime) *metav1.MicroTime {
+	if t != nil && other != nil && other.Time.Before(t.Time) {
+		return other
+	}
+	return t
+}
+
+// latest returns t, or other if both are known and it is later.
+func latest(t, other *metav1.MicroTime) *metav1.MicroTime {
+	if t != nil && other != nil && other.Time.After(t.Time) {
+		return other
+	}
+	return t
 }
 
 // available returns when a pod became available, or will.

@@ -62,6 +62,29 @@ func TestStopRequested(t *testing.T) {
 	}
 }
 
+// A pod's moments come from three clocks: they are told in their order.
+func TestMomentsAreInOrder(t *testing.T) {
+	second := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+	at := func(ms int) *metav1.MicroTime { return moment(second.Add(time.Duration(ms) * time.Millisecond)) }
+	for _, c := range []struct {
+		name      string
+		was, want v1alpha1.PodTimeline
+	}{
+		{"nothing is known", v1alpha1.PodTimeline{}, v1alpha1.PodTimeline{}},
+		{"as it should be", v1alpha1.PodTimeline{Created: at(1), Scheduled: at(2), ImageReady: at(3), StopRequested: at(4), EndpointRemoved: at(5)},
+			v1alpha1.PodTimeline{Created: at(1), Scheduled: at(2), ImageReady: at(3), StopRequested: at(4), EndpointRemoved: at(5)}},
+		{"in whole seconds", v1alpha1.PodTimeline{Created: at(900), Scheduled: at(0), ImageReady: at(950)},
+			v1alpha1.PodTimeline{Created: at(900), Scheduled: at(900), ImageReady: at(950)}},
+		{"seen late", v1alpha1.PodTimeline{Created: at(30), Scheduled: at(40), ImageReady: at(20), StopRequested: at(70), EndpointRemoved: at(60)},
+			v1alpha1.PodTimeline{Created: at(20), Scheduled: at(20), ImageReady: at(20), StopRequested: at(60), EndpointRemoved: at(60)}},
+		{"not scheduled", v1alpha1.PodTimeline{Created: at(30)}, v1alpha1.PodTimeline{Created: at(30)}},
+	} {
+		if order(&c.was); !reflect.DeepEqual(c.was, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, c.was, c.want)
+		}
+	}
+}
+
 func TestStartedAt(t *testing.T) {
 	at := metav1.NewTime(time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC))
 	running := corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at}}}
