@@ -90,7 +90,7 @@ func (c *Cluster) Assumed(uid types.UID) bool {
 func (c *Cluster) at(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
-		n = &node{pods: map[types.UID]*Pod{}, used: amounts{}}
+		n = &node{pods: map[types.UID]*Pod{}, owners: map[types.UID]int{}, used: amounts{}}
 		c.nodes[name] = n
 	}
 	return n

@@ -84,6 +84,10 @@ func (h hostPort) conflicts(other hostPort) bool {
 		(h.ip == other.ip || h.ip == "0.0.0.0" || other.ip == "0.0.0.0")
 }
 
+// counts says whether a pod is one of its owner's on its node. One that is being
+// deleted is not: its place is about to be free.
+func (p *Pod) counts() bool { return p.owner != "" && p.Object.DeletionTimestamp == nil }
+
 // amountsOf converts a resource list.
 func amountsOf(list corev1.ResourceList) amounts {
 	a := make(amounts, len(list))
@@ -102,11 +106,15 @@ type node struct {
 	object      *corev1.Node // nil while only pods of it are known
 	allocatable amounts
 	pods        map[types.UID]*Pod
+	owners      map[types.UID]int // of the pods that stay, how many each has
 	used        amounts
 }
 
 func (n *node) add(p *Pod) {
 	n.pods[p.UID] = p
+	if p.counts() {
+		n.owners[p.owner]++
+	}
 	for name, v := range p.requests {
 		n.used[name] += v
 	}
@@ -114,6 +122,11 @@ func (n *node) add(p *Pod) {
 
 func (n *node) drop(p *Pod) {
 	delete(n.pods, p.UID)
+	if p.counts() {
+		if n.owners[p.owner]--; n.owners[p.owner] == 0 {
+			delete(n.owners, p.owner)
+		}
+	}
 	for name, v := range p.requests {
 		n.used[name] -= v
 	}

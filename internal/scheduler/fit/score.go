@@ -29,13 +29,7 @@ func scores(p *Pod) []weighted {
 // spread prefers nodes with fewer pods of the pod's owner. Those that are being
 // deleted do not count: their place is about to be free.
 func spread(p *Pod, n *node) float64 {
-	count := 0
-	for _, other := range n.pods {
-		if p.owner != "" && other.owner == p.owner && other.Object.DeletionTimestamp == nil {
-			count++
-		}
-	}
-	return -float64(count)
+	return -float64(n.owners[p.owner])
 }
 
 // untainted prefers nodes without PreferNoSchedule taints that the pod does not tolerate.
