@@ -6,8 +6,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/storage"
+	"k8s.io/utils/ptr"
 )
 
 // watched is a storage whose watch is w.
@@ -65,5 +67,40 @@ func TestVersionsShareWhatIsTheSame(t *testing.T) {
 		if b.Spec.Containers[0].Image != test.image || string(b.Status.Phase) != test.phase || b.Labels["a"] != "b" {
 			t.Errorf("version %d is %s, %s", test.b, b.Spec.Containers[0].Image, b.Status.Phase)
 		}
+	}
+}
+
+// TestSiblingsShareTheirSpec: a new pod of a set uses the containers of the one
+// before, has a node and a name of its own, and keeps nothing of a set whose pods
+// are gone.
+func TestSiblingsShareTheirSpec(t *testing.T) {
+	of := func(name, set string) *corev1.Pod {
+		pod := version("web:1", corev1.PodPending)
+		pod.Name, pod.UID, pod.Spec.NodeName = name, types.UID(name), "node-of-"+name
+		pod.OwnerReferences = []metav1.OwnerReference{{UID: types.UID(set), Controller: ptr.To(true)}}
+		return pod
+	}
+	source := watch.NewFake()
+	w, err := sharing{watched{w: source}}.Watch(t.Context(), "", storage.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	next := func(event watch.EventType, pod *corev1.Pod) *corev1.Pod {
+		go source.Action(event, pod)
+		return (<-w.ResultChan()).Object.(*corev1.Pod)
+	}
+	share := func(a, b *corev1.Pod) bool { return &a.Spec.Containers[0] == &b.Spec.Containers[0] }
+	first, second, other := next(watch.Added, of("a", "x")), next(watch.Added, of("b", "x")), next(watch.Added, of("c", "y"))
+	if !share(first, second) || share(first, other) {
+		t.Errorf("pods of one set share their spec: %v, of two: %v; want true, false", share(first, second), share(first, other))
+	}
+	if second.Name != "b" || second.UID != "b" || second.Spec.NodeName != "node-of-b" || first.Spec.NodeName != "node-of-a" {
+		t.Errorf("the second is %s on %s, the first on %s", second.Name, second.Spec.NodeName, first.Spec.NodeName)
+	}
+	next(watch.Deleted, of("b", "x"))
+	next(watch.Deleted, of("a", "x"))
+	if share(first, next(watch.Added, of("d", "x"))) {
+		t.Error("a pod that is gone is still remembered")
 	}
 }
