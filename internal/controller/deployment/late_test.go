@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 // TestASetThatTheCacheHasNotShownCounts: a template that changes twice before the
@@ -32,7 +34,7 @@ func TestASetThatTheCacheHasNotShownCounts(t *testing.T) {
 	}
 	api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(deployment).WithStatusSubresource(deployment).
 		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, controllerOf).
-		WithIndex(&corev1.Pod{}, controllerIndex, controllerOf).Build()
+		WithIndex(&corev1.Pod{}, owned.Index, controllerOf).Build()
 	late := interceptor.NewClient(api, interceptor.Funcs{
 		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			if _, sets := list.(*appsv1.ReplicaSetList); sets {
@@ -45,7 +47,7 @@ func TestASetThatTheCacheHasNotShownCounts(t *testing.T) {
 			return api.Create(ctx, object, opts...)
 		},
 	})
-	r := &reconciler{client: late, live: api, recorder: record.NewFakeRecorder(100), now: time.Now, written: newMemory()}
+	r := &reconciler{client: late, pods: owned.Listed(late), live: api, recorder: record.NewFakeRecorder(100), now: time.Now, written: newMemory()}
 	reconcile := func() int32 {
 		t.Helper()
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(deployment)}); err != nil {

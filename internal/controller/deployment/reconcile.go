@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -25,14 +26,19 @@ const staleRetry = 50 * time.Millisecond
 
 type reconciler struct {
 	client   client.Client // reads from the cache
+	pods     owned.Pods
 	live     client.Reader // reads from the API
 	recorder record.EventRecorder
 	now      func() time.Time
 	written  *memory
+	pace     owned.Pace
 }
 
 // Reconcile looks at a Deployment, decides, and does what was decided.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if wait := r.pace.Wait(request.NamespacedName, r.now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
 	var taken []*appsv1.ReplicaSet
 	for {
 		snapshot, err := r.look(ctx, request.NamespacedName)
@@ -77,7 +83,7 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 		OnFailure:  v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure]),
 		Now:        r.now(),
 	}
-	for _, owner := range []string{string(deployment.UID), orphan} {
+	for _, owner := range []types.UID{deployment.UID, owned.Nobody} {
 		var sets appsv1.ReplicaSetList
 		if err := r.list(ctx, &sets, key.Namespace, owner); err != nil {
 			return s, fmt.Errorf("list replica sets: %w", err)
@@ -89,15 +95,16 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 	if err := r.addUnlisted(ctx, &s); err != nil {
 		return s, err
 	}
+	count := 0
 	for _, rs := range s.ReplicaSets {
-		var pods corev1.PodList
-		if err := r.list(ctx, &pods, key.Namespace, string(rs.UID)); err != nil {
-			return s, fmt.Errorf("list pods: %w", err)
+		pods, err := r.pods(ctx, key.Namespace, rs.UID)
+		if err != nil {
+			return s, err
 		}
-		for i := range pods.Items {
-			s.Pods[rs.UID] = append(s.Pods[rs.UID], &pods.Items[i])
-		}
+		s.Pods[rs.UID] = pods
+		count += len(pods)
 	}
+	r.pace.Looked(key, count, s.Now)
 	return s, nil
 }
 
@@ -119,10 +126,10 @@ func (r *reconciler) addUnlisted(ctx context.Context, s *rollout.Snapshot) error
 	return nil
 }
 
-// list reads objects of a controller from the cache, without copying them: they
-// must not be changed.
-func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace, controller string) error {
-	return r.client.List(ctx, into, client.InNamespace(namespace), client.MatchingFields{controllerIndex: controller}, client.UnsafeDisableDeepCopy)
+// list reads sets of a controller from the cache, without copying what they hold:
+// they must not be changed.
+func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace string, controller types.UID) error {
+	return r.client.List(ctx, into, client.InNamespace(namespace), client.MatchingFields{controllerIndex: string(controller)}, client.UnsafeDisableDeepCopy)
 }
 
 // carryOut does the steps of a plan until one fails.

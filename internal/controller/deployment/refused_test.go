@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -29,14 +30,14 @@ func TestASetThatIsRefused(t *testing.T) {
 	deployment.Spec.Template.Labels = map[string]string{"run": "httpd"}
 	api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(deployment).WithStatusSubresource(deployment).
 		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, controllerOf).
-		WithIndex(&corev1.Pod{}, controllerIndex, controllerOf).Build()
+		WithIndex(&corev1.Pod{}, owned.Index, controllerOf).Build()
 	refusing := interceptor.NewClient(api, interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
 			return apierrors.NewForbidden(appsv1.Resource("replicasets"), object.GetName(), errors.New("exceeded quota"))
 		},
 	})
 	events := record.NewFakeRecorder(10)
-	r := &reconciler{client: refusing, live: api, recorder: events, now: time.Now, written: newMemory()}
+	r := &reconciler{client: refusing, pods: owned.Listed(refusing), live: api, recorder: events, now: time.Now, written: newMemory()}
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(deployment)}); !apierrors.IsForbidden(err) {
 		t.Fatalf("it is to be tried again: %v", err)
 	}

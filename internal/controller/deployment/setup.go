@@ -24,20 +24,20 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 const (
-	// controllerIndex finds ReplicaSets and pods by the UID of what controls
-	// them, and those that nothing controls by orphan.
+	// controllerIndex finds ReplicaSets by the UID of what controls them, or
+	// owned.Nobody.
 	controllerIndex = "deployment.windlass.dev/controller"
-	orphan          = "none"
 
 	// A reconcile that failed is tried again after firstRetry, then after twice
 	// as long each time, up to lastRetry.
@@ -51,19 +51,23 @@ const (
 // k8s.io/client-go/kubernetes/scheme. Events go to recorder, in the order of the
 // steps.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
-	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.Pod{}} {
-		if err := mgr.GetFieldIndexer().IndexField(context.Background(), object, controllerIndex, controllerOf); err != nil {
-			return fmt.Errorf("index %T by controller: %w", object, err)
-		}
+	ctx := context.Background()
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &appsv1.ReplicaSet{}, controllerIndex, controllerOf); err != nil {
+		return fmt.Errorf("index replica sets by controller: %w", err)
+	}
+	pods, err := owned.Cached(ctx, mgr.GetCache())
+	if err != nil {
+		return err
 	}
 	r := &reconciler{
 		client:   mgr.GetClient(),
+		pods:     pods,
 		live:     mgr.GetAPIReader(),
 		recorder: recorder,
 		now:      time.Now,
 		written:  newMemory(),
 	}
-	err := ctrl.NewControllerManagedBy(mgr).
+	err = ctrl.NewControllerManagedBy(mgr).
 		Named("deployment").
 		For(&appsv1.Deployment{}).
 		Watches(&appsv1.Deployment{}, r.onDeployment()).
@@ -81,9 +85,4 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	return nil
 }
 
-func controllerOf(object client.Object) []string {
-	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
-		return []string{string(owner.UID)}
-	}
-	return []string{orphan}
-}
+func controllerOf(object client.Object) []string { return []string{string(owned.ControllerOf(object))} }

@@ -3,7 +3,6 @@ package deployment
 import (
 	"context"
 	"maps"
-	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -64,7 +64,7 @@ func matters(before, after *appsv1.ReplicaSet) bool {
 		!equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions)
 }
 
-func sameController(a, b client.Object) bool { return slices.Equal(controllerOf(a), controllerOf(b)) }
+func sameController(a, b client.Object) bool { return owned.ControllerOf(a) == owned.ControllerOf(b) }
 
 // wakeOwner wakes the Deployment that controls a set, or those that may adopt it.
 func (r *reconciler) wakeOwner(ctx context.Context, rs *appsv1.ReplicaSet, q queue) {

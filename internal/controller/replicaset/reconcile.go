@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -31,18 +32,23 @@ const staleRetry = 50 * time.Millisecond
 type reconciler struct {
 	kind     kind
 	client   client.Client // reads from the cache
+	pods     owned.Pods
 	live     client.Reader // reads from the API
 	recorder record.EventRecorder
 	now      func() time.Time
 	random   func(int) int // a number from 0 up to, not including, the argument
 	written  *memory
 	takeover takeover
+	pace     owned.Pace
 }
 
 // Reconcile looks at a set and its pods, does what is to be done, and reports.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	if err := r.takeOver(ctx); err != nil {
 		return ctrl.Result{}, fmt.Errorf("take over: %w", err)
+	}
+	if wait := r.pace.Wait(request.NamespacedName, r.now()); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	set, err := r.read(ctx, request.NamespacedName)
 	if err != nil {
@@ -59,6 +65,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.pace.Looked(request.NamespacedName, len(snapshot.Pods), snapshot.Now)
 	plan := Decide(snapshot)
 	if n := len(plan.Delete); n > 0 && set.Replicas > 0 {
 		if snapshot.Siblings, err = r.siblings(ctx, set); err != nil {
@@ -115,31 +122,16 @@ func (r *reconciler) read(ctx context.Context, key types.NamespacedName) (Set, e
 func (r *reconciler) look(ctx context.Context, set Set) (Snapshot, error) {
 	s := Snapshot{Set: set, Now: r.now()}
 	overlay := r.written.overlay(set.Object.GetUID(), s.Now)
-	mine, err := r.pods(ctx, set, string(set.Object.GetUID()))
+	mine, err := r.pods(ctx, set.Object.GetNamespace(), set.Object.GetUID())
 	if err != nil {
 		return s, err
 	}
-	orphans, err := r.pods(ctx, set, orphan)
+	orphans, err := r.pods(ctx, set.Object.GetNamespace(), owned.Nobody)
 	if err != nil {
 		return s, err
 	}
 	s.Pods = append(overlay(mine), orphans...)
 	return s, nil
-}
-
-// pods reads pods of a controller from the cache. They must not be changed.
-func (r *reconciler) pods(ctx context.Context, set Set, controller string) ([]*corev1.Pod, error) {
-	var list corev1.PodList
-	err := r.client.List(ctx, &list, client.InNamespace(set.Object.GetNamespace()),
-		client.MatchingFields{controllerIndex: controller}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	out := make([]*corev1.Pod, len(list.Items))
-	for i := range list.Items {
-		out[i] = &list.Items[i]
-	}
-	return out, nil
 }
 
 // siblings reads the active pods of all sets that have the controller of this
@@ -157,7 +149,7 @@ func (r *reconciler) siblings(ctx context.Context, set Set) ([]*corev1.Pod, erro
 	}
 	var active []*corev1.Pod
 	for _, sibling := range sets {
-		pods, err := r.pods(ctx, set, string(sibling.GetUID()))
+		pods, err := r.pods(ctx, sibling.GetNamespace(), sibling.GetUID())
 		if err != nil {
 			return nil, err
 		}

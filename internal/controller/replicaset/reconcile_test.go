@@ -23,6 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 // bench is a reconciler with an API in memory and a cache whose view of the pods
@@ -54,9 +56,10 @@ func newBench(t failer, kind kind, objects ...client.Object) *bench {
 	b := &bench{t: t, at: now, events: record.NewFakeRecorder(10000)}
 	builder := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(objects...).
 		WithStatusSubresource(&appsv1.ReplicaSet{}, &corev1.ReplicationController{}, &corev1.Pod{})
-	for _, object := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
+	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
 		builder = builder.WithIndex(object, controllerIndex, controllerOf)
 	}
+	builder = builder.WithIndex(&corev1.Pod{}, owned.Index, controllerOf)
 	b.api = builder.Build()
 	cache := interceptor.NewClient(b.api, interceptor.Funcs{
 		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
@@ -100,7 +103,7 @@ func newBench(t failer, kind kind, objects ...client.Object) *bench {
 // begin starts a process that knows nothing.
 func (b *bench) begin(kind kind, cache client.Client) {
 	b.reconciler = &reconciler{
-		kind: kind, client: cache, live: b.api, recorder: b.events, random: rand.IntN, written: newMemory(),
+		kind: kind, client: cache, pods: owned.Listed(cache), live: b.api, recorder: b.events, random: rand.IntN, written: newMemory(),
 		now: func() time.Time { return b.at },
 	}
 }

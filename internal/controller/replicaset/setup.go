@@ -24,20 +24,19 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 const (
-	// controllerIndex finds sets and pods by the UID of what controls them, and
-	// those that nothing controls by orphan.
+	// controllerIndex finds sets by the UID of what controls them.
 	controllerIndex = "replicaset.windlass.dev/controller"
-	orphan          = "none"
 
 	// A reconcile that failed is tried again after firstRetry, then after twice
 	// as long each time, up to lastRetry.
@@ -51,10 +50,15 @@ const (
 // manager, which must have the types of k8s.io/client-go/kubernetes/scheme.
 // Events of ReplicaSets go to sets, those of ReplicationControllers to replicators.
 func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
-	for _, object := range []client.Object{&corev1.Pod{}, &appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
-		if err := mgr.GetFieldIndexer().IndexField(context.Background(), object, controllerIndex, controllerOf); err != nil {
+	ctx := context.Background()
+	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, object, controllerIndex, controllerOf); err != nil {
 			return fmt.Errorf("index %T by controller: %w", object, err)
 		}
+	}
+	pods, err := owned.Cached(ctx, mgr.GetCache())
+	if err != nil {
+		return err
 	}
 	for _, engine := range []struct {
 		kind     kind
@@ -64,6 +68,7 @@ func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 		r := &reconciler{
 			kind:     kind,
 			client:   mgr.GetClient(),
+			pods:     pods,
 			live:     mgr.GetAPIReader(),
 			recorder: engine.recorder,
 			now:      time.Now,
@@ -87,9 +92,4 @@ func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 	return nil
 }
 
-func controllerOf(object client.Object) []string {
-	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
-		return []string{string(owner.UID)}
-	}
-	return []string{orphan}
-}
+func controllerOf(object client.Object) []string { return []string{string(owned.ControllerOf(object))} }

@@ -3,7 +3,6 @@ package replicaset
 import (
 	"context"
 	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -38,7 +38,7 @@ func (r *reconciler) onPod() handler.EventHandler {
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
 			before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
 			r.written.seen(after)
-			same := slices.Equal(controllerOf(before), controllerOf(after))
+			same := owned.ControllerOf(before) == owned.ControllerOf(after)
 			if !same && metav1.GetControllerOf(before) != nil {
 				r.wake(ctx, before, q)
 			}

@@ -14,11 +14,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 // reconciler keeps the records of Deployments.
 type reconciler struct {
 	client client.Client // reads from the cache
+	pods   owned.Pods
 	writer writer
 	memory *memory
 }
@@ -78,12 +80,13 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts,
 	for i := range sets.Items {
 		rs := &sets.Items[i]
 		f.ReplicaSets = append(f.ReplicaSets, rs)
-		var pods corev1.PodList
-		if err := r.list(ctx, &pods, key.Namespace, controllerIndex, rs.UID); err != nil {
-			return f, fmt.Errorf("list pods: %w", err)
+		pods, err := r.pods(ctx, key.Namespace, rs.UID)
+		if err != nil {
+			return f, err
 		}
-		for i := range pods.Items {
-			f.Pods[rs.UID] = append(f.Pods[rs.UID], Pod{Pod: &pods.Items[i]})
+		f.Pods[rs.UID] = make([]Pod, len(pods))
+		for i, pod := range pods {
+			f.Pods[rs.UID][i].Pod = pod
 		}
 	}
 	var services corev1.ServiceList

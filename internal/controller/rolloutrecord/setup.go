@@ -16,11 +16,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 const (
-	// controllerIndex finds ReplicaSets and pods by the UID of what controls
-	// them, targetIndex records by that of their target.
+	// controllerIndex finds ReplicaSets by the UID of what controls them,
+	// targetIndex records by that of their target.
 	controllerIndex = "rolloutrecord.windlass.dev/controller"
 	targetIndex     = "rolloutrecord.windlass.dev/target"
 
@@ -42,15 +43,18 @@ func Setup(mgr ctrl.Manager) error {
 		of     client.IndexerFunc
 	}{
 		{&appsv1.ReplicaSet{}, controllerIndex, controllerOf},
-		{&corev1.Pod{}, controllerIndex, controllerOf},
 		{&v1alpha1.RolloutRecord{}, targetIndex, targetOf},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), index.object, index.name, index.of); err != nil {
 			return fmt.Errorf("index %T: %w", index.object, err)
 		}
 	}
+	pods, err := owned.Cached(context.Background(), mgr.GetCache())
+	if err != nil {
+		return err
+	}
 	w := writer{client: mgr.GetClient(), live: mgr.GetAPIReader()}
-	if err := setupDeployments(mgr, &reconciler{client: mgr.GetClient(), writer: w, memory: newMemory(time.Now)}); err != nil {
+	if err := setupDeployments(mgr, &reconciler{client: mgr.GetClient(), pods: pods, writer: w, memory: newMemory(time.Now)}); err != nil {
 		return fmt.Errorf("set up the controller of Deployments' records: %w", err)
 	}
 	if err := setupServices(mgr, newSwitcher(mgr.GetClient(), w, time.Now)); err != nil {
