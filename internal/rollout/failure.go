@@ -17,10 +17,12 @@ import (
 const (
 	// restartsOfLoop is how often a container has been restarted when it is
 	// taken to crash whatever is done, attemptsInVain how often its node has
-	// tried to make or start it, and rejectionsInVain how many pods were
-	// rejected, for each one that is missing.
+	// tried to make or start it, pullsInVain to pull its image, with ten seconds
+	// between, and rejectionsInVain how many pods were rejected, for each one
+	// that is missing.
 	restartsOfLoop   = 2
 	attemptsInVain   = 3
+	pullsInVain      = 2
 	rejectionsInVain = 3
 )
 
@@ -220,14 +222,25 @@ func vain(pod *corev1.Pod, container *corev1.ContainerStatus) bool {
 	switch container.State.Waiting.Reason {
 	case reasonCrashLoop:
 		return container.RestartCount >= restartsOfLoop
-	case "InvalidImageName", "ErrImageNeverPull", "ImagePullBackOff":
+	case "InvalidImageName", "ErrImageNeverPull":
 		return true
+	case "ImagePullBackOff":
+		tried := attempts(pod)
+		return tried == 0 || tried >= pullsInVain // 0: its node does not count
 	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		var moments v1alpha1.PodMoments
-		err := json.Unmarshal([]byte(pod.Annotations[v1alpha1.AnnotationMoments]), &moments)
-		return err == nil && moments.Attempts >= attemptsInVain
+		return attempts(pod) >= attemptsInVain
 	}
 	return false
+}
+
+// attempts is how often the node of a pod says that it has tried in vain to do
+// what the pod waits for, 0 when it does not say.
+func attempts(pod *corev1.Pod) int32 {
+	var moments v1alpha1.PodMoments
+	if err := json.Unmarshal([]byte(pod.Annotations[v1alpha1.AnnotationMoments]), &moments); err != nil {
+		return 0
+	}
+	return moments.Attempts
 }
 
 // rejected says whether a pod has failed as such, as when its node refused it: a
