@@ -15,9 +15,10 @@ import (
 )
 
 const (
-	rounds      = 3
-	roundAtMost = 3 * time.Minute
-	askEvery    = 50 * time.Millisecond
+	rounds       = 3
+	roundAtMost  = 3 * time.Minute
+	recordAtMost = 10 * time.Second
+	askEvery     = 50 * time.Millisecond
 )
 
 // Runner rolls cells on a cluster whose node ports are on 127.0.0.1 and which
@@ -33,6 +34,7 @@ type Result struct {
 	Elapsed time.Duration // of the three rollouts
 	Kernel  v1alpha1.TrafficCount
 	Records []v1alpha1.RolloutRecord // of the three rollouts
+	Missing string                   // what the records should tell and do not, "" for nothing
 }
 
 // Run deploys the cell under a name and a node port of the caller's, with so
@@ -60,7 +62,8 @@ func (r Runner) Run(ctx context.Context, cell Cell, name string, nodePort, repli
 	if err != nil {
 		return result, err
 	}
-	return result, r.records(ctx, name, &result)
+	result.Missing, err = r.records(ctx, name, &result)
+	return result, err
 }
 
 // rounds rolls three times; before, between and after them every client asks
@@ -113,10 +116,12 @@ func answers(ctx context.Context, cell Cell, address string) error {
 }
 
 // records reads what Windlass has noted of the rollouts, without the first,
-// which made the Deployment.
-func (r Runner) records(ctx context.Context, name string, result *Result) error {
+// which made the Deployment. It waits a while for them to be whole, and returns
+// what is missing then.
+func (r Runner) records(ctx context.Context, name string, result *Result) (missing string, err error) {
 	path := "/apis/" + v1alpha1.GroupVersion.String() + "/namespaces/" + metav1.NamespaceDefault + "/rolloutrecords"
-	return until(ctx, "the records to be whole", func() (bool, error) {
+	deadline := time.Now().Add(recordAtMost)
+	err = until(ctx, "the records", func() (bool, error) {
 		raw, err := r.Client.Discovery().RESTClient().Get().AbsPath(path).
 			Param("labelSelector", v1alpha1.LabelTargetName+"="+name).DoRaw(ctx)
 		if err != nil {
@@ -126,33 +131,40 @@ func (r Runner) records(ctx context.Context, name string, result *Result) error 
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return false, err
 		}
-		result.Records, result.Kernel = nil, v1alpha1.TrafficCount{}
-		for _, record := range list.Items {
-			if record.Spec.From == nil {
-				continue
-			}
-			if !whole(record) {
-				return false, nil
-			}
-			result.Records = append(result.Records, record)
-			count, _ := record.Status.Count()
-			result.Kernel.Connections += count.Connections
-			result.Kernel.Refused += count.Refused
-			result.Kernel.Reset += count.Reset
-		}
-		return len(result.Records) == rounds, nil
+		missing = result.note(list.Items)
+		return missing == "" || time.Now().After(deadline), nil
 	})
+	return missing, err
 }
 
-// whole: the record knows the end of every pod of the old side, and the traffic.
-func whole(record v1alpha1.RolloutRecord) bool {
-	for _, pod := range record.Status.Pods {
-		if pod.Set == record.Spec.From.Name && pod.Stopped == nil {
-			return false
+// note takes what the records tell, and returns what they do not.
+func (r *Result) note(records []v1alpha1.RolloutRecord) (missing string) {
+	r.Records, r.Kernel = nil, v1alpha1.TrafficCount{}
+	for _, record := range records {
+		if record.Spec.From == nil {
+			continue
+		}
+		r.Records = append(r.Records, record)
+		count, counted := record.Status.Count()
+		r.Kernel.Connections += count.Connections
+		r.Kernel.Refused += count.Refused
+		r.Kernel.Reset += count.Reset
+		if !counted {
+			missing = record.Name + " has no traffic"
+		}
+		if !record.Status.Phase.Over() {
+			missing = record.Name + " is " + string(record.Status.Phase)
+		}
+		for _, pod := range record.Status.Pods {
+			if pod.Set == record.Spec.From.Name && pod.Stopped == nil {
+				missing = fmt.Sprintf("%s does not know when %s stopped", record.Name, pod.Name)
+			}
 		}
 	}
-	_, counted := record.Status.Count()
-	return counted && record.Status.Phase.Over()
+	if len(r.Records) != rounds {
+		missing = fmt.Sprintf("there are %d records of %d rollouts", len(r.Records), rounds)
+	}
+	return missing
 }
 
 // until asks again and again until done says so, for three minutes at most.

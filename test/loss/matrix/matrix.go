@@ -73,6 +73,9 @@ func (m *matrix) cell(ctx context.Context, cell loss.Cell, number int) (loss.Res
 	for _, reason := range slices.Sorted(maps.Keys(result.Tally.Reasons)) {
 		fmt.Fprintf(os.Stderr, "    %d × %s\n", result.Tally.Reasons[reason], reason)
 	}
+	if result.Missing != "" {
+		fmt.Fprintln(os.Stderr, "    in the records:", result.Missing)
+	}
 	if err != nil {
 		err = fmt.Errorf("%s; %s: %w", cell.Application(), cell.Client, err)
 	}
