@@ -23,22 +23,30 @@ type pool struct {
 	mu   sync.Mutex
 	size uint32
 	band uint32
-	used map[uint32]bool
+	used map[uint32]int // how many hold a number: more than one only if it was stored so
 }
 
 func newPool(size, band uint32) *pool {
-	return &pool{size: size, band: min(band, size), used: map[uint32]bool{}}
+	return &pool{size: size, band: min(band, size), used: map[uint32]int{}}
 }
 
 // take takes the number n, or says that it is taken.
 func (p *pool) take(n uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.used[n] {
+	if p.used[n] > 0 {
 		return false
 	}
-	p.used[n] = true
+	p.used[n]++
 	return true
+}
+
+// hold notes one more holder of n, and says whether it is the first.
+func (p *pool) hold(n uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used[n]++
+	return p.used[n] == 1
 }
 
 // next takes a free number.
@@ -53,8 +61,8 @@ func (p *pool) next() (uint32, error) {
 		start := rand.Uint32N(width)
 		for i := range width {
 			n := part.from + (start+i)%width
-			if !p.used[n] {
-				p.used[n] = true
+			if p.used[n] == 0 {
+				p.used[n]++
 				return n, nil
 			}
 		}
@@ -62,11 +70,13 @@ func (p *pool) next() (uint32, error) {
 	return 0, errFull
 }
 
-// put gives a number back.
+// put gives a number back. It is free when nobody else holds it.
 func (p *pool) put(n uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.used, n)
+	if p.used[n]--; p.used[n] <= 0 {
+		delete(p.used, n)
+	}
 }
 
 // addresses hands out the addresses of an IPv4 prefix but its first, which is the

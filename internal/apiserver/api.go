@@ -25,6 +25,7 @@ type api struct {
 	namespaces namespaces
 	accounts   rest.Getter // ServiceAccounts
 	paths      map[schema.GroupVersion]map[string]rest.Storage
+	faults     []serviceFault // of stored services
 }
 
 // newAPI opens all kinds and gives each its subresources.
@@ -76,11 +77,12 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	services, err := newServices(cfg, opened["services"], stored.(*corev1.ServiceList))
+	services, faults, err := newServices(cfg, opened["services"], stored.(*corev1.ServiceList))
 	if err != nil {
 		return nil, err
 	}
 	a.put(core, "services", services)
+	a.faults = faults
 	return a, nil
 }
 

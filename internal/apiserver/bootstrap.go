@@ -23,8 +23,8 @@ const kubernetesService = "kubernetes"
 const bootstrapTimeout = 30 * time.Second
 
 // bootstrap makes what every cluster has: the system namespaces, and the Service
-// kubernetes with its endpoint, which is this server.
-func bootstrap(ctx context.Context, config *rest.Config, cfg Config) error {
+// kubernetes with its endpoint, which is this server. It tells of faults.
+func bootstrap(ctx context.Context, config *rest.Config, cfg Config, faults []serviceFault) error {
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
 	config = rest.CopyConfig(config)
@@ -44,6 +44,7 @@ func bootstrap(ctx context.Context, config *rest.Config, cfg Config) error {
 	if err := ensureEndpoint(ctx, client, cfg); err != nil {
 		return fmt.Errorf("publish the endpoint of the service %s: %w", kubernetesService, err)
 	}
+	tellFaults(ctx, client, faults)
 	return nil
 }
 

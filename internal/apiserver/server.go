@@ -33,6 +33,7 @@ const (
 type Server struct {
 	generic *genericapiserver.GenericAPIServer
 	config  Config
+	faults  []serviceFault // to be told
 
 	// failed gets the reason why the server cannot go on.
 	failed chan error
@@ -80,7 +81,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	lazyOpenAPI(server)
 	noExtensions(server)
-	s := &Server{generic: server, config: cfg, failed: make(chan error, 1)}
+	s := &Server{generic: server, config: cfg, faults: api.faults, failed: make(chan error, 1)}
 	return s, s.hooks()
 }
 
@@ -166,7 +167,7 @@ func (s *Server) hooks() error {
 		return err
 	}
 	return s.generic.AddPostStartHook("windlass-bootstrap", func(ctx genericapiserver.PostStartHookContext) error {
-		if err := bootstrap(ctx, ctx.LoopbackClientConfig, s.config); err != nil && ctx.Err() == nil {
+		if err := bootstrap(ctx, ctx.LoopbackClientConfig, s.config, s.faults); err != nil && ctx.Err() == nil {
 			// An error returned from here would end the process at once.
 			s.failed <- err
 			<-ctx.Done()

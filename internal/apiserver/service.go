@@ -23,32 +23,27 @@ type services struct {
 }
 
 // newServices returns the main resource of services with allocation; stored is
-// what the store holds of them.
-func newServices(cfg Config, r resource, stored *corev1.ServiceList) (resource, error) {
+// what the store holds of them. The faults are what is wrong with what they hold.
+func newServices(cfg Config, r resource, stored *corev1.ServiceList) (serviceStore, []serviceFault, error) {
 	var a services
 	var err error
 	if a.addresses, err = newAddresses(cfg.ServiceRange); err != nil {
-		return resource{}, err
+		return serviceStore{}, nil, err
 	}
 	if a.ports, err = newPorts(cfg.NodePorts); err != nil {
-		return resource{}, err
+		return serviceStore{}, nil, err
 	}
+	var faults []serviceFault
 	for i := range stored.Items {
-		held := a.heldBy(&stored.Items[i])
-		for _, n := range held.addresses {
-			a.addresses.take(n)
-		}
-		for _, n := range held.ports {
-			a.ports.take(n)
-		}
+		faults = append(faults, a.recall(&stored.Items[i])...)
 	}
 	if err := a.keepFirst(stored); err != nil {
-		return resource{}, err
+		return serviceStore{}, nil, err
 	}
 	r.Store.BeginCreate = a.beginCreate
 	r.Store.BeginUpdate = a.beginUpdate
 	r.Store.AfterDelete = a.afterDelete
-	return r, nil
+	return serviceStore{r, a}, faults, nil
 }
 
 // keepFirst checks that the first address is the Service kubernetes' or free for it.
@@ -89,20 +84,20 @@ func (a services) heldBy(s *corev1.Service) (h holding) {
 }
 
 // beginCreate implements registry.BeginCreateFunc.
-func (a services) beginCreate(_ context.Context, obj runtime.Object, options *metav1.CreateOptions) (registry.FinishFunc, error) {
+func (a services) beginCreate(ctx context.Context, obj runtime.Object, options *metav1.CreateOptions) (registry.FinishFunc, error) {
 	s := obj.(*corev1.Service)
 	alignClusterIPs(s, nil)
 	completeFamilies(s)
-	return a.allocate(s, nil, dryrun.IsDryRun(options.DryRun))
+	return a.allocate(ctx, s, nil, dryrun.IsDryRun(options.DryRun))
 }
 
 // beginUpdate implements registry.BeginUpdateFunc.
-func (a services) beginUpdate(_ context.Context, obj, before runtime.Object, options *metav1.UpdateOptions) (registry.FinishFunc, error) {
+func (a services) beginUpdate(ctx context.Context, obj, before runtime.Object, options *metav1.UpdateOptions) (registry.FinishFunc, error) {
 	s, old := obj.(*corev1.Service), before.(*corev1.Service)
 	carryAllocated(s, old)
 	alignClusterIPs(s, old)
 	completeFamilies(s)
-	return a.allocate(s, old, dryrun.IsDryRun(options.DryRun))
+	return a.allocate(ctx, s, old, dryrun.IsDryRun(options.DryRun))
 }
 
 // afterDelete implements registry.AfterDeleteFunc.
@@ -124,8 +119,9 @@ func (a services) release(h holding) {
 
 // allocate gives s what it needs and old does not have. The function returned
 // gives back, after a failure, what was taken, and after a success what old had
-// and s no longer has.
-func (a services) allocate(s, old *corev1.Service, dry bool) (registry.FinishFunc, error) {
+// and s no longer has; in an update that is left to serviceStore.
+func (a services) allocate(ctx context.Context, s, old *corev1.Service, dry bool) (registry.FinishFunc, error) {
+	last := a.withdraw(ctx)
 	had := holding{}
 	if old != nil {
 		had = a.heldBy(old)
@@ -140,10 +136,13 @@ func (a services) allocate(s, old *corev1.Service, dry bool) (registry.FinishFun
 	}
 	has := a.heldBy(s)
 	return func(_ context.Context, success bool) {
-		if success && !dry {
-			a.release(had.without(has))
-		} else {
+		switch {
+		case !success || dry:
 			a.release(taking.taken)
+		case last != nil:
+			*last = attempt{made: true, taken: taking.taken, spare: had.without(has)}
+		default:
+			a.release(had.without(has))
 		}
 	}, nil
 }

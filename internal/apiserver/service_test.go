@@ -1,8 +1,11 @@
 package apiserver_test
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,6 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	applyv1 "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"windlass.dev/windlass/internal/apiserver"
+	"windlass.dev/windlass/internal/apiserver/apiservertest"
 )
 
 func nodePortService(name string) *corev1.Service {
@@ -157,4 +165,49 @@ func TestServiceClusterIPIsImmutable(t *testing.T) {
 	s := nodePortService("late")
 	s.Spec.ClusterIP = "10.43.0.200"
 	must[*corev1.Service](t)(services.Create(t.Context(), s, metav1.CreateOptions{}))
+}
+
+// TestServicesRaceForTheirName: what the losers of a race took is free again.
+func TestServicesRaceForTheirName(t *testing.T) {
+	server := apiservertest.StartWith(t, t.TempDir(), func(c *apiserver.Config) {
+		c.ServiceRange, c.NodePorts = netip.MustParsePrefix("10.43.0.0/29"), apiserver.PortRange{First: 30000, Last: 30004}
+	})
+	services := kubernetes.NewForConfigOrDie(server.Config).CoreV1().Services("default")
+	for round := range 20 {
+		var racers sync.WaitGroup
+		for racer := range 4 {
+			racers.Go(func() {
+				wanted := applyv1.Service("raced", "default").WithSpec(applyv1.ServiceSpec().
+					WithType(corev1.ServiceTypeNodePort).WithPorts(applyv1.ServicePort().WithPort(80)))
+				_, err := services.Apply(t.Context(), wanted, metav1.ApplyOptions{FieldManager: fmt.Sprint("racer-", racer)})
+				if err != nil && !apierrors.IsConflict(err) {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		racers.Wait()
+		if err := services.Delete(t.Context(), "raced", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestServiceFaultsAreTold: a server whose port range has changed tells of the
+// services outside.
+func TestServiceFaultsAreTold(t *testing.T) {
+	dir := t.TempDir()
+	server := apiservertest.StartIn(t, dir)
+	s := nodePortService("web")
+	s.Spec.Ports[0].NodePort = 30080
+	must[*corev1.Service](t)(kubernetes.NewForConfigOrDie(server.Config).CoreV1().Services("default").Create(t.Context(), s, metav1.CreateOptions{}))
+	for range 2 {
+		if err := server.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		server = apiservertest.StartWith(t, dir, func(c *apiserver.Config) { c.NodePorts = apiserver.PortRange{First: 30081, Last: 32767} })
+	}
+	events := must[*corev1.EventList](t)(kubernetes.NewForConfigOrDie(server.Config).CoreV1().Events("default").List(t.Context(), metav1.ListOptions{FieldSelector: "reason=PortOutOfRange"}))
+	if len(events.Items) != 1 || events.Items[0].InvolvedObject.Name != "web" || !strings.Contains(events.Items[0].Message, "Port 30080 is not within the port range 30081-32767") {
+		t.Errorf("events: %+v", events.Items)
+	}
 }
