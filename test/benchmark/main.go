@@ -68,6 +68,9 @@ func run(ctx context.Context, idle time.Duration, pods int, withDocker, withHoll
 	if err != nil {
 		return fmt.Errorf("pods: %w", err)
 	}
+	if err := b.unready(ctx, 100); err != nil {
+		return fmt.Errorf("unready: %w", err)
+	}
 	rolled, err := b.roll(ctx)
 	if err != nil {
 		return fmt.Errorf("roll: %w", err)
