@@ -32,6 +32,7 @@ const (
 const (
 	ReasonEndpointsSwitching = "EndpointsSwitching" // not all endpoints are new
 	ReasonEndpointsSwitched  = "EndpointsSwitched"  // all are
+	ReasonControllerGone     = "ControllerGone"     // the one that the switch leads to was deleted
 )
 
 // SwitchFacts are all that a decision about the records of a Service rests on.
@@ -82,8 +83,9 @@ type SwitchPlan struct {
 
 // DecideSwitch returns what to do about the records of a Service. A switch begins
 // when the selector leaves the pods of one controller and selects those of one
-// other; it is complete when all ready endpoints are pods of the other, and
-// superseded when the selector leaves that before.
+// other; it is complete when all ready endpoints are pods of the other,
+// superseded when the selector leaves that before, and failed when the other is
+// deleted before.
 //
 // The controller before is the one that the earlier selector selected. When that
 // was not seen, it is the one that the last record leads to; a switch before
@@ -277,6 +279,8 @@ func (f *SwitchFacts) status(record, next *v1alpha1.RolloutRecord) v1alpha1.Roll
 		if next != nil {
 			ended = next.Spec.StartedAt.Time
 		}
+	case to == nil: // its pods go with it
+		st.Phase, st.Reason, st.Message = v1alpha1.RolloutFailed, ReasonControllerGone, record.Spec.To.Name+" was deleted before all endpoints were its pods"
 	case total > 0 && updated == total:
 		st.Phase, st.Reason = v1alpha1.RolloutCompleted, ReasonEndpointsSwitched
 	default:
