@@ -118,7 +118,7 @@ func (ns *namespace) pair(name string, other *namespace, otherName string) {
 // up waits for a link to carry packets, which takes a moment after it is set up.
 func (ns *namespace) up(name string) {
 	ns.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		link, err := netlink.LinkByName(name)
 		ns.must(err)
 		if err != nil || link.Attrs().OperState == netlink.OperUp {
