@@ -24,6 +24,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -52,6 +54,7 @@ func TestAgent(t *testing.T) {
 		{"restart", testRestart},
 		{"orphans", testOrphans},
 		{"drain", testDrain},
+		{"condemned", testCondemned},
 		{"force", testForce},
 		{"crash", testCrash},
 		{"unstartable", testUnstartable},
@@ -384,6 +387,54 @@ func testDrain(t *testing.T, h *harness) {
 	}
 }
 
+// A container that has failed its liveness probe is stopped only when its pod has
+// left the slices and the proxies, which are asked, have said so.
+func testCondemned(t *testing.T, h *harness) {
+	ctx := context.Background()
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: h.name},
+		Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": h.name}, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+	if err := h.client.Create(ctx, service); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	pod := h.untilReady(h.pod("p", func(p *corev1.Pod) {
+		p.Spec.Containers[0].LivenessProbe = &corev1.Probe{FailureThreshold: 1, ProbeHandler: corev1.ProbeHandler{
+			TCPSocket: &corev1.TCPSocketAction{Host: "127.0.0.1", Port: intstr.FromInt32(1)},
+		}}
+	}))
+	h.until("pod is unready", func() bool { return !ready(h.get(pod)) })
+	no, port := false, int32(80)
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: h.name, Labels: map[string]string{discoveryv1.LabelServiceName: h.name}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Port: &port}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses: []string{pod.Status.PodIP}, TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: pod.Name, UID: pod.UID},
+			Conditions: discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &no},
+		}},
+	}
+	if err := h.client.Create(ctx, slice); err != nil {
+		t.Fatal(err)
+	}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.NamespaceNodeLease, Name: h.name}}
+	h.until("proxies are asked", func() bool {
+		err := h.client.Get(ctx, client.ObjectKeyFromObject(lease), lease)
+		return err == nil && lease.Annotations[v1alpha1.AnnotationAwaitedVersion] == slice.ResourceVersion
+	})
+	signalled := func() bool { return strings.Contains(strings.Join(h.node.Calls(), " "), "signal") }
+	if signalled() {
+		t.Fatal("stopped before the proxies have confirmed")
+	}
+	h.confirm(slice.ResourceVersion)
+	h.until("stop signal", signalled)
+	h.until("another attempt", func() bool {
+		p := h.get(pod)
+		return p != nil && p.Status.ContainerStatuses[0].RestartCount == 1
+	})
+}
+
 // confirm publishes, for every node with a live lease, that its proxy has applied a version.
 func (h *harness) confirm(version string) {
 	h.t.Helper()
@@ -396,7 +447,12 @@ func (h *harness) confirm(version string) {
 			Namespace: v1alpha1.NamespaceNodeLease, Name: v1alpha1.ProxyLeaseName(node.Name),
 			Labels: map[string]string{v1alpha1.LabelComponent: v1alpha1.ComponentProxy}, Annotations: map[string]string{v1alpha1.AnnotationAppliedVersion: version},
 		}}
-		if err := h.client.Create(context.Background(), lease); err != nil {
+		err := h.client.Create(context.Background(), lease)
+		if apierrors.IsAlreadyExists(err) {
+			err = h.client.Patch(context.Background(), lease, client.RawPatch(types.MergePatchType,
+				fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationAppliedVersion, version)))
+		}
+		if err != nil {
 			h.t.Fatal(err)
 		}
 	}

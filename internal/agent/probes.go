@@ -201,8 +201,9 @@ func (l *life) condemnation(u *unit) (verdict, bool) {
 }
 
 // listening: every TCP port that the container declares has a listener, or the
-// pod does not want that to be asked. Once seen it stays true for this attempt. In the node's own network namespace ports
-// say nothing of who listens, so there the question is not asked.
+// pod does not want that to be asked. Once seen it stays true for this attempt.
+// In the node's own network namespace ports say nothing of who listens, so there
+// the question is not asked.
 func (l *life) listening(u *unit) bool {
 	if l.d.Memory.Listening[u.current.ID] || l.pod.Spec.HostNetwork || len(tcpPorts(u.spec)) == 0 ||
 		l.pod.Annotations[v1alpha1.AnnotationReadyWhen] == v1alpha1.ReadyWhenStarted {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,17 @@ func TestPodIsReached(t *testing.T) {
 	}
 	listen(t, a)
 	eventually(t, func() error { return has(t, n, "pod-a", agent.SocketListen) })
+	own, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	sockets, err := n.Sockets(t.Context(), "")
+	if err != nil || !slices.ContainsFunc(sockets, func(s agent.Socket) bool {
+		return s.State == agent.SocketListen && s.LocalPort == own.Addr().(*net.TCPAddr).AddrPort().Port()
+	}) {
+		t.Errorf("sockets of the node: %+v, %v; want the one at %s", sockets, err, own.Addr())
+	}
 
 	conn, err := net.Dial("tcp", netip.AddrPortFrom(a.IP, 8080).String())
 	if err != nil {

@@ -83,7 +83,9 @@
 // An endpoint that is terminating gets no new connection, whatever else is
 // said of it. When a slice lists one, somebody waits: the proxy then publishes,
 // in the Lease of [v1alpha1.ProxyLeaseName], the highest resourceVersion of
-// slices that the kernel's rules include; see [Proxy.Run].
+// slices that the kernel's rules include; see [Proxy.Run]. Who waits for another
+// change of endpoints asks in the Lease of a node
+// ([v1alpha1.AnnotationAwaitedVersion]).
 //
 // Connections to an endpoint that leaves go on. Its UDP flows are forgotten, so
 // that their clients find another, and when its pod is no more, so is whatever
@@ -100,5 +102,6 @@
 // of /32) and take no redirects from it, and the bridge's ports are in hairpin
 // mode: where br_netfilter is on, the bridge itself sends a pod's packets back.
 //
+// [v1alpha1.AnnotationAwaitedVersion]: https://pkg.go.dev/windlass.dev/windlass/api/v1alpha1#AnnotationAwaitedVersion
 // [v1alpha1.ProxyLeaseName]: https://pkg.go.dev/windlass.dev/windlass/api/v1alpha1#ProxyLeaseName
 package proxy
