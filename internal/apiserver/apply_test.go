@@ -12,7 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"windlass.dev/windlass/internal/apiserver/apiservertest"
 )
 
 const manifest = `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"replicas":3,
@@ -53,7 +56,8 @@ func TestServerSideApply(t *testing.T) {
 }
 
 func TestScaleTakesTheReplicasOver(t *testing.T) {
-	client, _ := start(t)
+	// A user's client: nobody owns what a part of the server's process writes.
+	client := kubernetes.NewForConfigOrDie(overTLS(t, apiservertest.StartIn(t, t.TempDir())))
 	deployments := client.AppsV1().Deployments("default")
 	must[*appsv1.Deployment](t)(deployments.Patch(t.Context(), "web", types.ApplyPatchType, []byte(manifest), metav1.PatchOptions{FieldManager: "one"}))
 	scale := must[*autoscalingv1.Scale](t)(deployments.GetScale(t.Context(), "web", metav1.GetOptions{}))
