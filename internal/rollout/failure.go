@@ -21,7 +21,7 @@ const (
 	// between, and rejectionsInVain how many pods were rejected, for each one
 	// that is missing.
 	restartsOfLoop   = 2
-	attemptsInVain   = 3
+	attemptsInVain   = 6
 	pullsInVain      = 2
 	rejectionsInVain = 3
 )
