@@ -95,8 +95,10 @@ func TestAgainstAPI(t *testing.T) {
 	endpoints.Endpoints[0].Conditions.Ready = ptr.To(false)
 	do(c.Update(ctx, endpoints))
 	becomes("A", "db-0.db.default.svc.cluster.local", "NXDOMAIN")
-	endpoints.Labels[discoveryv1.LabelServiceName] = "other"
 	endpoints.Endpoints[0].Conditions.Ready = nil
+	do(c.Update(ctx, endpoints))
+	becomes("A", "db-0.db.default.svc.cluster.local", "NOERROR 10.42.0.7")
+	endpoints.Labels[discoveryv1.LabelServiceName] = "other"
 	do(c.Update(ctx, endpoints))
 	do(c.Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "other"}, Spec: corev1.ServiceSpec{ClusterIP: "None"}}))
 	becomes("A", "db-0.other.default.svc.cluster.local", "NOERROR 10.42.0.7")

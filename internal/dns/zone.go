@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -160,7 +161,8 @@ type endpoint struct {
 // endpoints returns the ready endpoints of all slices in an order of their own.
 func (e *entry) endpoints() []endpoint {
 	var found []endpoint
-	for _, slice := range e.slices {
+	for _, name := range slices.Sorted(maps.Keys(e.slices)) {
+		slice := e.slices[name]
 		for i := range slice.Endpoints {
 			listed := &slice.Endpoints[i]
 			if ready := listed.Conditions.Ready; ready != nil && !*ready || len(listed.Addresses) == 0 {
@@ -174,7 +176,7 @@ func (e *entry) endpoints() []endpoint {
 			found = append(found, endpoint{address, listed, slice.Ports})
 		}
 	}
-	slices.SortFunc(found, func(a, b endpoint) int {
+	slices.SortStableFunc(found, func(a, b endpoint) int {
 		if c := a.address.Compare(b.address); c != 0 {
 			return c
 		}
