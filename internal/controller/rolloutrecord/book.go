@@ -144,6 +144,14 @@ func (b *Book) resize(size Size) {
 	}
 }
 
+// endNotBeforeLastStep moves an end that is known to the second only behind the
+// last step.
+func (b *Book) endNotBeforeLastStep() {
+	if n := len(b.steps); b.endedAt != nil && n > 0 && b.endedAt.Time.Before(b.steps[n-1].Time.Time) {
+		b.endedAt = b.steps[n-1].Time.DeepCopy()
+	}
+}
+
 // find takes a pod that was not known for one of those that an earlier process
 // had omitted, if it looks like one: nothing happens to it any more.
 func (b *Book) find(e entry, record *v1alpha1.RolloutRecord) {

@@ -188,8 +188,15 @@ func (d *decision) follow(record *v1alpha1.RolloutRecord, next int) {
 	default:
 		d.close(&book, record, d.records[next])
 	}
-	d.resize(&book, record, next)
-	d.tellPods(&book, record, next, wasOver)
+	end := d.end(&book, next)
+	if current && !wasOver && !end.IsZero() && end.Nanosecond() == 0 {
+		end = end.Add(time.Second + grain) // it is known to the second, and steps and stops may be seen late
+	}
+	d.resize(&book, record, next, end)
+	d.tellPods(&book, record, end, wasOver)
+	if current && !wasOver {
+		book.endNotBeforeLastStep()
+	}
 	if current && !book.phase.Over() && record.Name != "" {
 		d.explain(&book, record)
 	}
@@ -261,8 +268,7 @@ func (d *decision) end(book *Book, next int) time.Time {
 }
 
 // resize notes the sizes that were seen while the rollout ran.
-func (d *decision) resize(book *Book, record *v1alpha1.RolloutRecord, next int) {
-	end := d.end(book, next)
+func (d *decision) resize(book *Book, record *v1alpha1.RolloutRecord, next int, end time.Time) {
 	for _, size := range d.Sizes {
 		at := moment(size.Time).Time
 		if !at.Before(record.Spec.StartedAt.Time) && (end.IsZero() || at.Before(end) || next == len(d.records) && at.Equal(end)) {
@@ -273,8 +279,7 @@ func (d *decision) resize(book *Book, record *v1alpha1.RolloutRecord, next int) 
 
 // tellPods brings the timelines up to date. Once a rollout was over, it is only
 // those of the pods that it stopped.
-func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, next int, wasOver bool) {
-	end := d.end(book, next)
+func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, end time.Time, wasOver bool) {
 	for _, rs := range d.ReplicaSets {
 		mine := rs.Name == record.Spec.To.Name
 		for _, pod := range d.Pods[rs.UID] {
@@ -283,6 +288,7 @@ func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, next int
 			if e.gone || !mine && !stops || wasOver && e.StopRequested == nil {
 				continue
 			}
+			told := wasOver && e.StopRequested != nil
 			e = d.tell(e, pod, rs)
 			if !known && !belongs(e, record, mine, end) {
 				continue
@@ -290,7 +296,7 @@ func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, next int
 			if !known && book.Written != nil {
 				book.find(e, record)
 			}
-			if !end.IsZero() && e.StopRequested != nil && !e.StopRequested.Time.Before(end) {
+			if !told && !end.IsZero() && e.StopRequested != nil && !e.StopRequested.Time.Before(end) {
 				e.StopRequested, e.EndpointRemoved, e.Drained, e.Stopped = nil, nil, nil, nil
 			}
 			book.pods[pod.Name] = e
