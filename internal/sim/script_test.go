@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestScripts runs the scripts in testdata. Each begins with "nodes N" and ends
@@ -74,10 +75,12 @@ func (w *world) do(d *datadriven.TestData) error {
 	case "undo":
 		return w.undo(arg(0))
 	case "kill", "crash", "unready":
-		pod, err := w.podOf(arg(0), arg(1))
-		if err != nil {
-			return err
-		}
+		var pod *corev1.Pod
+		w.eventually("a pod of "+arg(1)+" is on a node", func() (is bool) {
+			var err error
+			pod, err = w.podOf(arg(0), arg(1))
+			return err == nil && pod.Spec.NodeName != ""
+		})
 		return w.harm(d.Cmd, pod)
 	case "ready":
 		return w.heal(arg(0))

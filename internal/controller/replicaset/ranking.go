@@ -11,8 +11,8 @@ import (
 	"windlass.dev/windlass/internal/rollout"
 )
 
-// rank sorts pods by how little is lost with them, the least first: pods on no
-// node, pending, of unknown phase, not ready; of a lower deletion cost; on nodes
+// rank sorts pods by how little is lost with them, the least first: pods that may
+// not exist, for none of the others is too many if they do not; pods on no node, pending, of unknown phase, not ready; of a lower deletion cost; on nodes
 // that have more of the pods of the same controller; ready for a shorter time;
 // with more restarts; younger; by name. That is Kubernetes' order
 // (https://kubernetes.io/docs/concepts/workloads/controllers/replicaset/#scaling-a-replicaset),
@@ -31,6 +31,7 @@ func rank(pods, siblings []*corev1.Pod) {
 
 // value is what a pod is worth to its set.
 type value struct {
+	known      bool // to have been made
 	assigned   bool
 	phase      int
 	ready      bool
@@ -45,6 +46,7 @@ type value struct {
 func valueOf(pod *corev1.Pod, neighbours int) value {
 	state := rollout.StateOf(pod)
 	v := value{
+		known:      pod.UID != "",
 		assigned:   pod.Spec.NodeName != "",
 		ready:      state.Ready,
 		neighbours: neighbours,
@@ -69,6 +71,7 @@ func valueOf(pod *corev1.Pod, neighbours int) value {
 
 func (v value) compare(w value) int {
 	return cmp.Or(
+		compareBool(v.known, w.known),
 		compareBool(v.assigned, w.assigned),
 		cmp.Compare(v.phase, w.phase),
 		compareBool(v.ready, w.ready),
