@@ -95,7 +95,7 @@ func newRolloutAct(cluster *cluster, verb, done, short string, change func(*apps
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "deployment.apps/%s %s\n", name, done)
-			return tellBegun(c.Context(), conn, name, deployment.Generation, c.OutOrStdout())
+			return tellBegun(c.Context(), conn, name, deployment.Generation, 0, c.OutOrStdout())
 		},
 	}
 }
@@ -189,6 +189,7 @@ func undo(ctx context.Context, conn *connection, name string, revision int64, ou
 	if err != nil {
 		return err
 	}
+	was, from := deployment.Generation, rolloutview.Current(deployment)
 	result, err := rollbacker.Rollback(deployment, nil, revision, cmdutil.DryRunNone)
 	if err != nil {
 		return err
@@ -197,13 +198,17 @@ func undo(ctx context.Context, conn *connection, name string, revision int64, ou
 	if err := conn.client.Get(ctx, key, deployment); err != nil {
 		return err
 	}
-	return tellBegun(ctx, conn, name, deployment.Generation, out)
+	if deployment.Generation == was {
+		from = 0 // nothing has begun
+	}
+	return tellBegun(ctx, conn, name, deployment.Generation, from, out)
 }
 
 // tellBegun says which rollout there is once the controller has seen a
-// generation of a Deployment. That it is not seen in time is no error: what was
+// generation of a Deployment, one with a revision after the given one: the
+// generation is noted before the revision. That it is not seen in time is no error: what was
 // to be done has been done.
-func tellBegun(ctx context.Context, conn *connection, name string, generation int64, out io.Writer) error {
+func tellBegun(ctx context.Context, conn *connection, name string, generation, after int64, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, recordPatience)
 	defer cancel()
 	feed, err := openFeed(ctx, conn, name)
@@ -218,7 +223,7 @@ func tellBegun(ctx context.Context, conn *connection, name string, generation in
 		}
 		if d := facts.Deployment; d.Status.ObservedGeneration >= generation {
 			record := rolloutview.Record(facts, rolloutview.Current(d))
-			if record != nil && record.Status.Phase != "" && (record.Status.Phase == v1alpha1.RolloutPaused) == d.Spec.Paused {
+			if record != nil && record.Spec.Revision > after && record.Status.Phase != "" && (record.Status.Phase == v1alpha1.RolloutPaused) == d.Spec.Paused {
 				printLines(out, rolloutview.Summary(record, time.Now()))
 				return nil
 			}
