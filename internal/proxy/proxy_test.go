@@ -374,7 +374,7 @@ func TestRunRecords(t *testing.T) {
 	lines := webService + "slice web/a port=8080 version=5\n10.42.0.5"
 	api.put(lines)
 	record := &v1alpha1.RolloutRecord{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-2"}, Spec: v1alpha1.RolloutRecordSpec{Services: []string{"web"}}}
-	api.records.put(record, false)
+	api.records.put(record.DeepCopy(), false) // the client in memory sets a version on what it is given
 	records := fake.NewClientBuilder().WithScheme(testScheme(t)).WithStatusSubresource(record).WithObjects(record).Build()
 	p := run(t, Config{Kernel: kernel, Flows: &MemoryFlows{}, Cache: api, Client: records})
 	p.waitRules(kernel, lines)
