@@ -113,12 +113,11 @@ func (w *worker) volumesWork() work {
 }
 
 func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod) error {
-	source := apiSource{ctx, a.cfg.Client, pod.Namespace}
+	from := volume.Sources{Objects: apiSource{ctx, a.cfg.Client, pod.Namespace}, Claims: a.claims(ctx, pod), Facts: a.facts("")}
 	if a.cfg.NoFiles {
-		return volume.Check(pod, source, a.facts(""))
+		return volume.Check(pod, from)
 	}
-	_, err := volume.Prepare(a.volumesDir(pod), pod, source, a.facts(""))
-	return err
+	return volume.Prepare(a.volumesDir(pod), pod, from)
 }
 
 func (w *worker) imageWork(act Act, spec *corev1.Container) work {

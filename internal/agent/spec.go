@@ -36,7 +36,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	mounts, err := a.mounts(pod, c, ip, lookup)
+	mounts, err := a.mounts(ctx, pod, c, ip, lookup)
 	if err != nil {
 		return ContainerSpec{}, err
 	}
@@ -60,7 +60,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 
 // mounts makes the files that every container has and says where they and the
 // volumes belong.
-func (a *Agent) mounts(pod *corev1.Pod, c *corev1.Container, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
+func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
 	if a.cfg.NoFiles {
 		return nil, nil
 	}
@@ -68,7 +68,11 @@ func (a *Agent) mounts(pod *corev1.Pod, c *corev1.Container, ip string, lookup f
 	if err != nil {
 		return nil, &configError{fmt.Errorf("write the pod's files: %w", err)}
 	}
-	mounts, err := mountsOf(c, volume.Paths(a.volumesDir(pod), pod), files, lookup)
+	volumes, err := volume.Locate(a.volumesDir(pod), pod, a.claims(ctx, pod))
+	if err != nil {
+		return nil, &configError{err}
+	}
+	mounts, err := mountsOf(c, volumes, files, lookup)
 	if err != nil {
 		return nil, &configError{err}
 	}
@@ -137,16 +141,16 @@ func hostnameOf(pod *corev1.Pod) string {
 
 // mountsOf places volumes and the pod's own files into a container. A mount of
 // the container's at one of those files' places wins.
-func mountsOf(c *corev1.Container, volumes map[string]string, files []Mount, lookup func(string) (string, bool)) ([]Mount, error) {
+func mountsOf(c *corev1.Container, volumes map[string]volume.Directory, files []Mount, lookup func(string) (string, bool)) ([]Mount, error) {
 	var mounts []Mount
 	taken := map[string]bool{}
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
-		source, ok := volumes[m.Name]
+		found, ok := volumes[m.Name]
 		if !ok {
 			return nil, fmt.Errorf("volume %q of mount %s is not in the pod", m.Name, m.MountPath)
 		}
-		sub := m.SubPath
+		source, sub := found.Path, m.SubPath
 		if m.SubPathExpr != "" {
 			sub = environment.Expand(m.SubPathExpr, lookup)
 		}
@@ -162,7 +166,7 @@ func mountsOf(c *corev1.Container, volumes map[string]string, files []Mount, loo
 			destination = "/" + destination
 		}
 		taken[filepath.Clean(destination)] = true
-		mounts = append(mounts, Mount{Source: source, Destination: destination, ReadOnly: m.ReadOnly})
+		mounts = append(mounts, Mount{Source: source, Destination: destination, ReadOnly: m.ReadOnly || found.ReadOnly})
 	}
 	for _, file := range files {
 		if !taken[file.Destination] {

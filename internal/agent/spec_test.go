@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"windlass.dev/windlass/internal/agent/environment"
+	"windlass.dev/windlass/internal/agent/volume"
 
 	"windlass.dev/windlass/api/v1alpha1"
 )
@@ -131,7 +132,7 @@ func TestMounts(t *testing.T) {
 		{Name: "v", MountPath: "/data", ReadOnly: true}, {Name: "v", MountPath: "/etc/hosts", SubPathExpr: "$(NAME)/hosts"},
 	}}
 	files := []Mount{{Source: "/f/hosts", Destination: "/etc/hosts"}, {Source: "/f/hostname", Destination: "/etc/hostname"}}
-	got, err := mountsOf(c, map[string]string{"v": dir}, files, environment.Lookup([]string{"NAME=me"}))
+	got, err := mountsOf(c, map[string]volume.Directory{"v": {Path: dir}}, files, environment.Lookup([]string{"NAME=me"}))
 	want := []Mount{{dir, "/data", true}, {dir + "/me/hosts", "/etc/hosts", false}, {"/f/hostname", "/etc/hostname", false}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)

@@ -29,34 +29,37 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Sources is what a pod's volumes are made of.
+type Sources struct {
+	Objects environment.Source
+	Claims  Claims // nil: there are none
+	Facts   environment.Facts
+}
+
 // Prepare makes the volumes of a pod below dir, one directory for each, and is
-// idempotent: what an emptyDir holds stays. It returns where each volume is on
-// the node. Errors are of type *Error, joined, one for each volume that failed.
-func Prepare(dir string, pod *corev1.Pod, source environment.Source, facts environment.Facts) (map[string]string, error) {
-	paths := map[string]string{}
+// idempotent: what an emptyDir holds stays. Errors are of type *Error, joined,
+// one for each volume that failed.
+func Prepare(dir string, pod *corev1.Pod, from Sources) error {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		path, err := prepare(filepath.Join(dir, v.Name), v, pod, source, facts)
-		if err != nil {
+		if err := prepare(filepath.Join(dir, v.Name), v, pod, from); err != nil {
 			errs = append(errs, &Error{v.Name, err})
-			continue
 		}
-		paths[v.Name] = path
 	}
-	return paths, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // Check returns the errors that Prepare would find in what a pod's volumes refer
 // to, and makes nothing. Paths of the node are not looked at.
-func Check(pod *corev1.Pod, source environment.Source, facts environment.Facts) error {
+func Check(pod *corev1.Pod, from Sources) error {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.HostPath != nil || v.EmptyDir != nil {
+		if v.HostPath != nil || v.EmptyDir != nil || ClaimName(pod, v) != "" {
 			continue
 		}
-		p := projector{pod: pod, source: source, facts: facts, files: map[string]file{}}
+		p := projector{pod: pod, source: from.Objects, facts: from.Facts, files: map[string]file{}}
 		if err := p.volume(v); err != nil {
 			errs = append(errs, &Error{v.Name, err})
 		}
@@ -64,31 +67,41 @@ func Check(pod *corev1.Pod, source environment.Source, facts environment.Facts) 
 	return errors.Join(errs...)
 }
 
-// Paths returns where the volumes of a pod are, without making any.
-func Paths(dir string, pod *corev1.Pod) map[string]string {
-	paths := map[string]string{}
+// Locate returns where the volumes of a pod are that Prepare has made below dir.
+func Locate(dir string, pod *corev1.Pod, claims Claims) (map[string]Directory, error) {
+	places := map[string]Directory{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		paths[v.Name] = filepath.Join(dir, v.Name)
+		place := Directory{Path: filepath.Join(dir, v.Name)}
 		if v.HostPath != nil {
-			paths[v.Name] = v.HostPath.Path
+			place.Path = v.HostPath.Path
 		}
+		if name := ClaimName(pod, v); name != "" {
+			var err error
+			if place, err = claimed(v, name, claims); err != nil {
+				return nil, &Error{v.Name, err}
+			}
+		}
+		places[v.Name] = place
 	}
-	return paths
+	return places, nil
 }
 
-func prepare(dir string, v *corev1.Volume, pod *corev1.Pod, source environment.Source, facts environment.Facts) (string, error) {
+func prepare(dir string, v *corev1.Volume, pod *corev1.Pod, from Sources) error {
 	switch {
 	case v.HostPath != nil:
-		return v.HostPath.Path, hostPath(v.HostPath)
+		return hostPath(v.HostPath)
 	case v.EmptyDir != nil:
-		return dir, emptyDir(dir, v.EmptyDir, pod)
+		return emptyDir(dir, v.EmptyDir, pod)
+	case ClaimName(pod, v) != "":
+		_, err := claimed(v, ClaimName(pod, v), from.Claims)
+		return err
 	}
-	p := projector{pod: pod, source: source, facts: facts, files: map[string]file{}}
+	p := projector{pod: pod, source: from.Objects, facts: from.Facts, files: map[string]file{}}
 	if err := p.volume(v); err != nil {
-		return "", err
+		return err
 	}
-	return dir, write(dir, p.files, fsGroup(pod))
+	return write(dir, p.files, fsGroup(pod))
 }
 
 func fsGroup(pod *corev1.Pod) int {

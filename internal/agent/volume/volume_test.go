@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,29 @@ func (o objects) Secret(name string) (*corev1.Secret, error) {
 
 func podWith(volumes ...corev1.Volume) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Labels: map[string]string{"a": "1"}}, Spec: corev1.PodSpec{Volumes: volumes}}
+}
+
+// claims is the claims that are bound, by name.
+type claims map[string]Directory
+
+func (c claims) Claim(name string) (Directory, error) {
+	if found, ok := c[name]; ok {
+		return found, nil
+	}
+	return Directory{}, fmt.Errorf("persistentvolumeclaim %q not found", name)
+}
+
+// prepared makes a pod's volumes and returns where they are.
+func prepared(dir string, pod *corev1.Pod, source objects) (map[string]string, error) {
+	if err := Prepare(dir, pod, Sources{Objects: source}); err != nil {
+		return nil, err
+	}
+	places, err := Locate(dir, pod, nil)
+	paths := map[string]string{}
+	for name, place := range places {
+		paths[name] = place.Path
+	}
+	return paths, err
 }
 
 func read(t *testing.T, dir string) map[string]string {
@@ -76,7 +100,7 @@ func TestPrepare(t *testing.T) {
 	)
 	dir := t.TempDir()
 	source := objects{map[string]string{"a": "1", "b": "2"}}
-	paths, err := Prepare(dir, pod, source, environment.Facts{})
+	paths, err := prepared(dir, pod, source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +123,7 @@ func TestPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	source.data = map[string]string{"a": "changed"}
-	if _, err := Prepare(dir, pod, source, environment.Facts{}); err != nil {
+	if _, err := prepared(dir, pod, source); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, paths["cm"]); len(got) != 2 || got["a"] != "changed -rw-r--r--" {
@@ -136,9 +160,35 @@ func TestRefusals(t *testing.T) {
 		"a projected source of this":  {Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}},
 		`field path "spec.x" is not`:  {DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "f", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.x"}}}}},
 	} {
-		_, err := Prepare(t.TempDir(), podWith(corev1.Volume{Name: "v", VolumeSource: source}), objects{map[string]string{"a": "1"}}, environment.Facts{})
+		_, err := prepared(t.TempDir(), podWith(corev1.Volume{Name: "v", VolumeSource: source}), objects{map[string]string{"a": "1"}})
 		var failure *Error
 		if !errors.As(err, &failure) || failure.Volume != "v" || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "MountVolume.SetUp failed for volume \"v\" : ") {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+// A volume that is a claim is where the claim's PersistentVolume is.
+func TestClaims(t *testing.T) {
+	here := t.TempDir()
+	pod := podWith(
+		corev1.Volume{Name: "named", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c", ReadOnly: true}}},
+		corev1.Volume{Name: "own", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
+	)
+	bound := claims{"c": {Path: here}, "p-own": {Path: here, Owned: true}}
+	if err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Locate(t.TempDir(), pod, bound)
+	if want := map[string]Directory{"named": {Path: here, ReadOnly: true}, "own": {Path: here, Owned: true}}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	for want, bound := range map[string]Claims{
+		`volume "own" : persistentvolumeclaim "p-own" not found`: claims{"c": {Path: here}},
+		"no such file or directory":                              claims{"c": {Path: here + "/none"}, "p-own": {Path: here}},
+		"claims are not supported on this node":                  nil,
+	} {
+		if err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -165,7 +215,7 @@ func TestMemory(t *testing.T) {
 	dir, size := filepath.Join(t.TempDir(), "with space"), resource.MustParse("1Mi")
 	pod := podWith(corev1.Volume{Name: "m", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size}}})
 	for range 2 {
-		paths, err := Prepare(dir, pod, objects{}, environment.Facts{})
+		paths, err := prepared(dir, pod, objects{})
 		if err != nil {
 			t.Skipf("mounting is not allowed here: %v", err)
 		}
