@@ -15,10 +15,11 @@ import (
 
 // newAdmission returns what decides on a request beyond validation: the same, in
 // the same order, as Kubernetes' own plugins of these names.
-func newAdmission(namespaces, accounts rest.Getter) admission.Interface {
+func newAdmission(namespaces, accounts rest.Getter, classes storageClasses) admission.Interface {
 	return admission.NewChainHandler(
 		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), namespaces},
 		podAdmission{admission.NewHandler(admission.Create), accounts},
+		storageAdmission{admission.NewHandler(admission.Create, admission.Update), classes},
 	)
 }
 

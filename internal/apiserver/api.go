@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -24,6 +25,7 @@ import (
 type api struct {
 	namespaces namespaces
 	accounts   rest.Getter // ServiceAccounts
+	classes    storageClasses
 	paths      map[schema.GroupVersion]map[string]rest.Storage
 	faults     []serviceFault // of stored services
 }
@@ -48,6 +50,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 
 	a.namespaces = newNamespaces(opened["namespaces"])
 	a.accounts = opened["serviceaccounts"].Store
+	a.classes = opened["storageclasses"].Store
 	a.put(core, "namespaces", a.namespaces)
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
@@ -97,7 +100,7 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 // kubectl looks for a resource by its short name.
 var groupOrder = []schema.GroupVersion{
 	appsv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-	v1alpha1.GroupVersion,
+	storagev1.SchemeGroupVersion, v1alpha1.GroupVersion,
 }
 
 // install serves the paths.

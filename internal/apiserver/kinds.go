@@ -7,6 +7,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -149,6 +150,14 @@ func kinds() map[string]*kind {
 			generation: true, collection: rest.OrphanDependents, fields: controllerFields,
 			prepareCreate: workloadCreate, prepareUpdate: workloadUpdate, authored: controllerAuthored},
 
+		{resource: "persistentvolumes", singular: "persistentvolume", shortNames: []string{"pv"}, global: true,
+			newObject: object[corev1.PersistentVolume], newList: object[corev1.PersistentVolumeList],
+			prepareCreate: volumeCreate, prepareStatus: volumeStatus, warnings: volumeWarnings},
+
+		{resource: "persistentvolumeclaims", singular: "persistentvolumeclaim", shortNames: []string{"pvc"},
+			newObject: object[corev1.PersistentVolumeClaim], newList: object[corev1.PersistentVolumeClaimList],
+			prepareCreate: claimCreate},
+
 		{group: "apps", resource: "deployments", singular: "deployment", shortNames: []string{"deploy"}, categories: all,
 			newObject: object[appsv1.Deployment], newList: object[appsv1.DeploymentList],
 			generation: true, prepareCreate: workloadCreate, prepareUpdate: deploymentUpdate, prepareStatus: deploymentStatus,
@@ -165,6 +174,9 @@ func kinds() map[string]*kind {
 		{group: "discovery.k8s.io", resource: "endpointslices", singular: "endpointslice",
 			newObject: object[discoveryv1.EndpointSlice], newList: object[discoveryv1.EndpointSliceList],
 			prepareCreate: endpointSliceCreate, prepareUpdate: endpointSliceUpdate},
+
+		{group: "storage.k8s.io", resource: "storageclasses", singular: "storageclass", shortNames: []string{"sc"}, global: true,
+			newObject: object[storagev1.StorageClass], newList: object[storagev1.StorageClassList]},
 
 		{group: v1alpha1.GroupVersion.Group, apiVersion: v1alpha1.GroupVersion.Version,
 			resource: "rolloutrecords", singular: "rolloutrecord", shortNames: []string{"rr"}, prefix: "/windlass.dev/rolloutrecords",

@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,6 +32,7 @@ func addTypes(scheme *runtime.Scheme) error {
 		discoveryv1.AddToScheme,
 		eventsv1.AddToScheme,
 		policyv1.AddToScheme,
+		storagev1.AddToScheme,
 		v1alpha1.AddToScheme,
 	)
 	return builder.AddToScheme(scheme)

@@ -65,7 +65,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts)
+	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts, api.classes)
 
 	// The loopback configuration needs the handler, which needs a configuration.
 	loopback := &rest.Config{}

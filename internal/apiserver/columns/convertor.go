@@ -39,6 +39,8 @@ func tables() map[schema.GroupResource]table {
 		{Resource: "events"}:                                    events,
 		{Resource: "namespaces"}:                                namespaces,
 		{Resource: "nodes"}:                                     nodes,
+		{Resource: "persistentvolumeclaims"}:                    persistentVolumeClaims,
+		{Resource: "persistentvolumes"}:                         persistentVolumes,
 		{Resource: "pods"}:                                      pods,
 		{Resource: "replicationcontrollers"}:                    replicationControllers,
 		{Resource: "secrets"}:                                   secrets,
@@ -50,6 +52,7 @@ func tables() map[schema.GroupResource]table {
 		{Group: "coordination.k8s.io", Resource: "leases"}:      leases,
 		{Group: "discovery.k8s.io", Resource: "endpointslices"}: endpointSlices,
 		{Group: "events.k8s.io", Resource: "events"}:            events,
+		{Group: "storage.k8s.io", Resource: "storageclasses"}:   storageClasses,
 		{Group: "windlass.dev", Resource: "rolloutrecords"}:     rolloutRecords,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -26,9 +27,12 @@ func Register(scheme *runtime.Scheme) error {
 		kind(namespace, func(l *corev1.NamespaceList) []corev1.Namespace { return l.Items }),
 		kind(node, func(l *corev1.NodeList) []corev1.Node { return l.Items }),
 		kind(secret, func(l *corev1.SecretList) []corev1.Secret { return l.Items }),
+		kind(persistentVolume, func(l *corev1.PersistentVolumeList) []corev1.PersistentVolume { return l.Items }),
+		kind(persistentVolumeClaim, func(l *corev1.PersistentVolumeClaimList) []corev1.PersistentVolumeClaim { return l.Items }),
 		kind(deployment, func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items }),
 		kind(replicaSet, func(l *appsv1.ReplicaSetList) []appsv1.ReplicaSet { return l.Items }),
 		kind(endpointSlice, func(l *discoveryv1.EndpointSliceList) []discoveryv1.EndpointSlice { return l.Items }),
+		kind(storageClass, func(l *storagev1.StorageClassList) []storagev1.StorageClass { return l.Items }),
 	} {
 		if err := add(scheme); err != nil {
 			return err

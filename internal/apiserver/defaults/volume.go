@@ -45,10 +45,7 @@ func fileVolume(v *corev1.VolumeSource) {
 		orElse(&s.PullPolicy, pullPolicy(s.Reference))
 	}
 	if s := v.Ephemeral; s != nil && s.VolumeClaimTemplate != nil {
-		spec := &s.VolumeClaimTemplate.Spec
-		orPointer(&spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-		milli(spec.Resources.Limits)
-		milli(spec.Resources.Requests)
+		claimSpec(&s.VolumeClaimTemplate.Spec)
 	}
 }
 

@@ -42,18 +42,24 @@ func affinity(fld *field.Path, a *corev1.Affinity) field.ErrorList {
 func nodeAffinity(fld *field.Path, node *corev1.NodeAffinity) field.ErrorList {
 	var errs field.ErrorList
 	if required := node.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
-		terms := fld.Child("requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
-		if len(required.NodeSelectorTerms) == 0 {
-			errs = append(errs, field.Required(terms, "must have at least one node selector term"))
-		}
-		for i, term := range required.NodeSelectorTerms {
-			errs = append(errs, nodeTerm(terms.Index(i), term)...)
-		}
+		errs = append(errs, nodeSelector(fld.Child("requiredDuringSchedulingIgnoredDuringExecution"), required)...)
 	}
 	for i, term := range node.PreferredDuringSchedulingIgnoredDuringExecution {
 		at := fld.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 		errs = append(errs, weight(at.Child("weight"), term.Weight)...)
 		errs = append(errs, nodeTerm(at.Child("preference"), term.Preference)...)
+	}
+	return errs
+}
+
+func nodeSelector(fld *field.Path, s *corev1.NodeSelector) field.ErrorList {
+	var errs field.ErrorList
+	terms := fld.Child("nodeSelectorTerms")
+	if len(s.NodeSelectorTerms) == 0 {
+		errs = append(errs, field.Required(terms, "must have at least one node selector term"))
+	}
+	for i, term := range s.NodeSelectorTerms {
+		errs = append(errs, nodeTerm(terms.Index(i), term)...)
 	}
 	return errs
 }

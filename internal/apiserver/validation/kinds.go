@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -43,6 +44,10 @@ func Create(obj runtime.Object) field.ErrorList {
 		return eventCreate(obj)
 	case *corev1.ReplicationController:
 		return replicationControllerCreate(obj)
+	case *corev1.PersistentVolume:
+		return persistentVolumeCreate(obj)
+	case *corev1.PersistentVolumeClaim:
+		return persistentVolumeClaimCreate(obj)
 	case *corev1.Binding:
 		return bindingCreate(obj)
 	case *appsv1.Deployment:
@@ -59,6 +64,8 @@ func Create(obj runtime.Object) field.ErrorList {
 		return newEventCreate(obj)
 	case *policyv1.Eviction:
 		return evictionCreate(obj)
+	case *storagev1.StorageClass:
+		return storageClassCreate(obj)
 	case *v1alpha1.RolloutRecord:
 		return rolloutRecordCreate(obj)
 	}
@@ -89,6 +96,10 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, eventUpdate)
 	case *corev1.ReplicationController:
 		return replacing(obj, old, replicationControllerUpdate)
+	case *corev1.PersistentVolume:
+		return replacing(obj, old, persistentVolumeUpdate)
+	case *corev1.PersistentVolumeClaim:
+		return replacing(obj, old, persistentVolumeClaimUpdate)
 	case *appsv1.Deployment:
 		return replacing(obj, old, deploymentUpdate)
 	case *appsv1.ReplicaSet:
@@ -101,6 +112,8 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, endpointSliceUpdate)
 	case *eventsv1.Event:
 		return replacing(obj, old, newEventUpdate)
+	case *storagev1.StorageClass:
+		return replacing(obj, old, storageClassUpdate)
 	case *v1alpha1.RolloutRecord:
 		return replacing(obj, old, rolloutRecordUpdate)
 	}
@@ -122,6 +135,10 @@ func StatusUpdate(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, serviceStatusUpdate)
 	case *corev1.ReplicationController:
 		return replacing(obj, old, replicationControllerStatusUpdate)
+	case *corev1.PersistentVolume:
+		return replacing(obj, old, persistentVolumeStatusUpdate)
+	case *corev1.PersistentVolumeClaim:
+		return replacing(obj, old, persistentVolumeClaimStatusUpdate)
 	case *appsv1.Deployment:
 		return replacing(obj, old, deploymentStatusUpdate)
 	case *appsv1.ReplicaSet:
