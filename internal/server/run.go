@@ -27,6 +27,7 @@ import (
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/controller/deployment"
+	"windlass.dev/windlass/internal/controller/endpointmirror"
 	"windlass.dev/windlass/internal/controller/endpoints"
 	"windlass.dev/windlass/internal/controller/endpointslice"
 	"windlass.dev/windlass/internal/controller/garbage"
@@ -174,6 +175,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 		{"rolloutrecord-controller", func(m manager.Manager, _ record.EventRecorder) error { return rolloutrecord.Setup(m) }},
 		{"default-scheduler", scheduler.Setup},
 		{"endpoint-slice-controller", endpointslice.Setup},
+		{"endpointslicemirroring-controller", endpointmirror.Setup},
 		{"garbage-collector-controller", garbage.Setup},
 		{"service-controller", service.Setup},
 		{"node-controller", nodecontroller.Setup},
