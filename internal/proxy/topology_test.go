@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -344,4 +346,28 @@ func (ns *namespace) clients(ctx context.Context, n, requests int, address strin
 func (ns *namespace) sysctl(name, value string) {
 	ns.t.Helper()
 	ns.do(func() { ns.must(os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0)) })
+}
+
+// repeated is how many TCP segments the namespace has sent again.
+func (ns *namespace) repeated() (segments int64) {
+	ns.t.Helper()
+	ns.do(func() {
+		counters, err := os.ReadFile("/proc/thread-self/net/snmp")
+		ns.must(err)
+		var names []string
+		for line := range strings.Lines(string(counters)) {
+			fields := strings.Fields(line)
+			switch i := slices.Index(names, "RetransSegs"); {
+			case fields[0] != "Tcp:":
+			case i < 0:
+				names = fields
+			default:
+				segments, err = strconv.ParseInt(fields[i], 10, 64)
+				ns.must(err)
+				return
+			}
+		}
+		ns.t.Errorf("no count of repeated segments in %q", counters)
+	})
+	return segments
 }
