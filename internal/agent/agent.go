@@ -19,11 +19,13 @@ type Agent struct {
 	cfg  Config
 	node *nodeFacts
 
-	mu      sync.Mutex
-	ctx     context.Context // of Run, for workers
-	workers map[types.UID]*worker
-	found   map[types.UID]*remains // on the node at start, not yet claimed by a pod
-	running sync.WaitGroup
+	mu        sync.Mutex
+	ctx       context.Context // of Run, for workers
+	workers   map[types.UID]*worker
+	found     map[types.UID]*remains     // on the node at start, not yet claimed by a pod
+	active    map[types.UID]*corev1.Pod  // that were let in and have not ended
+	pressures []corev1.NodeConditionType // that the node is under
+	running   sync.WaitGroup
 
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for
@@ -51,7 +53,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Memory > 0 {
 		facts.memory = cfg.Memory
 	}
-	return &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}}, nil
+	return &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}}, nil
 }
 
 // Run registers the node, takes over the containers that are there, and lives
@@ -147,6 +149,7 @@ func (a *Agent) deliver(pod *corev1.Pod) {
 func (a *Agent) lose(uid types.UID) {
 	a.mu.Lock()
 	w := a.workers[uid]
+	delete(a.active, uid) // at once: who takes its place is told of next
 	a.mu.Unlock()
 	if w != nil {
 		w.post(func() { w.seen.Gone = true })
@@ -161,10 +164,14 @@ func (a *Agent) employ(pod *corev1.Pod) *worker {
 	}
 	delete(a.found, pod.UID)
 	w := newWorker(a, pod, Recall(pod, found.containers, found.network))
+	if verdict := a.letIn(pod); verdict != nil {
+		w.post(func() { w.giveUp(verdict) })
+	}
 	a.workers[pod.UID] = w
 	a.running.Go(func() {
 		w.run(a.ctx)
 		a.mu.Lock()
+		delete(a.active, pod.UID)
 		delete(a.workers, pod.UID)
 		a.mu.Unlock()
 	})

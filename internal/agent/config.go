@@ -42,6 +42,7 @@ type Config struct {
 
 	NodeLabels map[string]string // beside those that every node has
 	MaxPods    int               // default 250
+	Policy     Policy            // how the node husbands what it has
 	CPUs       int               // that the node tells it has; default: those of the machine
 	Memory     int64             // in bytes, likewise
 	Version    string            // of Windlass, told in the node's info as the runtime's; default "dev"

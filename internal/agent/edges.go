@@ -134,7 +134,12 @@ type Security struct {
 	AddCapabilities        []string // without the CAP_ prefix; "ALL" is allowed
 	DropCapabilities       []string
 	SeccompUnconfined      bool
+	SeccompProfile         []byte // as Docker and Kubernetes write profiles, in JSON; nil is the runtime's default
+	AppArmor               *corev1.AppArmorProfile
+	UnmaskedProc           bool // nothing of /proc is hidden or read-only
+	Sysctls                map[string]string
 	SupplementalGroups     []int64
+	StrictGroups           bool   // without those that the image's /etc/group gives the user
 	RunAsGroup             *int64 // overrides the group of User
 }
 

@@ -60,7 +60,11 @@ func (w *worker) prepare(act Act) work {
 
 func (w *worker) setupWork() work {
 	a, uid := w.agent, string(w.pod.UID)
+	refused := checkUsers(w.pod)
 	return func(ctx context.Context) (func(), error) {
+		if refused != nil {
+			return nil, refused
+		}
 		network, err := a.cfg.Network.Setup(ctx, uid)
 		return func() { w.seen.Network, w.seen.NetworkStale = &network, false }, err
 	}

@@ -45,9 +45,12 @@ func (f *Feed) follow(ctx context.Context, a *Agent) error {
 		return fmt.Errorf("list pods: %w", err)
 	}
 	f.agents[a.cfg.NodeName] = a
-	for i := range list.Items {
-		if list.Items[i].Spec.NodeName == a.cfg.NodeName {
-			a.deliver(&list.Items[i])
+	for _, in := range []bool{true, false} { // first those that are in already: the others get what these leave
+		for i := range list.Items {
+			pod := &list.Items[i]
+			if pod.Spec.NodeName == a.cfg.NodeName && in == (pod.Status.StartTime != nil) {
+				a.deliver(pod)
+			}
 		}
 	}
 	return nil

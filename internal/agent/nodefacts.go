@@ -100,7 +100,7 @@ func osImage(path string) string {
 	return "Linux"
 }
 
-// capacity is what the node has; all of it is for pods.
+// capacity is what the node has.
 func (a *Agent) capacity() corev1.ResourceList {
 	return corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(a.node.cpus), resource.DecimalSI),
@@ -110,4 +110,15 @@ func (a *Agent) capacity() corev1.ResourceList {
 	}
 }
 
-func (a *Agent) allocatable() corev1.ResourceList { return a.capacity() }
+// allocatable is what of it is for pods: all but what is reserved.
+func (a *Agent) allocatable() corev1.ResourceList {
+	rest := a.capacity()
+	for name, reserved := range a.cfg.Policy.SystemReserved {
+		left := rest[name]
+		if left.Sub(reserved); left.Sign() < 0 {
+			left.Set(0)
+		}
+		rest[name] = left
+	}
+	return rest
+}

@@ -42,6 +42,8 @@ type Observed struct {
 	Failures map[string]Failure // by Act.Key
 	InFlight map[string]bool    // by Act.Key
 
+	Verdict *Verdict // by which the agent itself has given the pod up
+
 	CleanedUp bool // the pod's directory and logs are gone
 	Deleted   bool // the API has accepted the final deletion
 

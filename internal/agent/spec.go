@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -36,6 +35,10 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
+	security, err := a.security(pod, c, group)
+	if err != nil {
+		return ContainerSpec{}, &configError{err}
+	}
 	mounts, err := a.mounts(ctx, pod, c, ip, lookup)
 	if err != nil {
 		return ContainerSpec{}, err
@@ -52,7 +55,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		User:       user,
 		Mounts:     mounts,
 		Resources:  resourcesOf(pod, c, a.node.memory),
-		Security:   securityOf(pod, c, group),
+		Security:   security,
 		TTY:        c.TTY,
 		Stdin:      c.Stdin,
 	}, nil
@@ -174,82 +177,4 @@ func mountsOf(c *corev1.Container, volumes map[string]volume.Directory, files []
 		}
 	}
 	return mounts, nil
-}
-
-// userOf is the user a container runs as, and its group if that is set apart.
-func userOf(pod *corev1.Pod, c *corev1.Container, image *Image) (user string, group *int64, err error) {
-	user = image.User
-	var runAsUser *int64
-	nonRoot := false
-	if sc := pod.Spec.SecurityContext; sc != nil {
-		runAsUser, group = sc.RunAsUser, sc.RunAsGroup
-		nonRoot = sc.RunAsNonRoot != nil && *sc.RunAsNonRoot
-	}
-	if sc := c.SecurityContext; sc != nil {
-		if sc.RunAsUser != nil {
-			runAsUser = sc.RunAsUser
-		}
-		if sc.RunAsGroup != nil {
-			group = sc.RunAsGroup
-		}
-		if sc.RunAsNonRoot != nil {
-			nonRoot = *sc.RunAsNonRoot
-		}
-	}
-	if runAsUser != nil {
-		user = strconv.FormatInt(*runAsUser, 10)
-	}
-	if nonRoot {
-		if err = checkNonRoot(user, runAsUser != nil); err != nil {
-			err = fmt.Errorf("%w (pod: %q, container: %s)", err, podTitle(pod), c.Name)
-		}
-	}
-	return user, group, err
-}
-
-func checkNonRoot(user string, asked bool) error {
-	name, _, _ := strings.Cut(user, ":")
-	uid, err := strconv.ParseInt(name, 10, 64)
-	switch {
-	case name == "" || err == nil && uid == 0 && !asked:
-		return errors.New("container has runAsNonRoot and image will run as root")
-	case err == nil && uid == 0:
-		return errors.New("container's runAsUser breaks non-root policy")
-	case err != nil:
-		return fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root", name)
-	}
-	return nil
-}
-
-func securityOf(pod *corev1.Pod, c *corev1.Container, group *int64) Security {
-	s := Security{RunAsGroup: group}
-	profile := (*corev1.SeccompProfile)(nil)
-	if sc := pod.Spec.SecurityContext; sc != nil {
-		s.SupplementalGroups = slices.Clone(sc.SupplementalGroups)
-		if sc.FSGroup != nil {
-			s.SupplementalGroups = append(s.SupplementalGroups, *sc.FSGroup)
-		}
-		profile = sc.SeccompProfile
-	}
-	if sc := c.SecurityContext; sc != nil {
-		s.Privileged = sc.Privileged != nil && *sc.Privileged
-		s.ReadOnlyRootFilesystem = sc.ReadOnlyRootFilesystem != nil && *sc.ReadOnlyRootFilesystem
-		s.NoNewPrivileges = sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation
-		if caps := sc.Capabilities; caps != nil {
-			s.AddCapabilities, s.DropCapabilities = capabilityNames(caps.Add), capabilityNames(caps.Drop)
-		}
-		if sc.SeccompProfile != nil {
-			profile = sc.SeccompProfile
-		}
-	}
-	s.SeccompUnconfined = s.Privileged || profile != nil && profile.Type == corev1.SeccompProfileTypeUnconfined
-	return s
-}
-
-func capabilityNames(list []corev1.Capability) []string {
-	var names []string
-	for _, name := range list {
-		names = append(names, strings.TrimPrefix(strings.ToUpper(string(name)), "CAP_"))
-	}
-	return names
 }

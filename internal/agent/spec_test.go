@@ -3,8 +3,10 @@ package agent
 import (
 	"net/netip"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,6 +95,50 @@ func TestSecurity(t *testing.T) {
 	}
 	if got := securityOf(pod, &corev1.Container{}, nil); !got.SeccompUnconfined {
 		t.Error("the pod's seccomp profile is not taken")
+	}
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{
+		SupplementalGroupsPolicy: ptr.To(corev1.SupplementalGroupsPolicyStrict), Sysctls: []corev1.Sysctl{{Name: "net/ipv4/tcp_syncookies", Value: "1"}},
+		AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault},
+	}
+	c.SecurityContext = &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}
+	want = Security{StrictGroups: true, Sysctls: map[string]string{"net.ipv4.tcp_syncookies": "1"}, AppArmor: pod.Spec.SecurityContext.AppArmorProfile, UnmaskedProc: true}
+	if got := securityOf(pod, c, nil); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// A localhost profile is a file below the node's directory of them, and nothing else.
+func TestLocalhostProfile(t *testing.T) {
+	a := &Agent{cfg: Config{DataDir: t.TempDir()}}
+	local := func(name string) *corev1.Pod {
+		return &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: &name}}}}
+	}
+	if _, err := a.security(local("strict.json"), &corev1.Container{}, nil); err == nil || !strings.Contains(err.Error(), a.seccompDir()) {
+		t.Errorf("no directory: %v", err)
+	}
+	if err := os.MkdirAll(a.seccompDir()+"/team", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"seccomp/team/strict.json": "{}", "seccomp/empty.json": "", "secret": "x"} {
+		if err := os.WriteFile(a.cfg.DataDir+"/"+name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../secret", a.seccompDir()+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := a.security(local("team/strict.json"), &corev1.Container{}, nil); err != nil || string(s.SeccompProfile) != "{}" || s.SeccompUnconfined {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, name := range []string{"link", "../secret", "none", "empty.json", "team"} {
+		if s, err := a.security(local(name), &corev1.Container{}, nil); err == nil || !strings.Contains(err.Error(), strconv.Quote(name)) {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+	privileged := &corev1.Container{SecurityContext: &corev1.SecurityContext{Privileged: ptr.To(true)}}
+	if s, err := a.security(local("none"), privileged, nil); err != nil || !s.SeccompUnconfined {
+		t.Errorf("privileged: %+v, %v", s, err)
 	}
 }
 

@@ -17,6 +17,9 @@ func (l *life) status() corev1.PodStatus {
 	status := *l.pod.Status.DeepCopy()
 	status.ObservedGeneration = l.pod.Generation
 	status.Phase = l.phase()
+	if v := l.seen.Verdict; v != nil && !phaseOver(l.pod.Status.Phase) {
+		status.Reason, status.Message = v.Reason, v.Message
+	}
 	status.QOSClass = qos.GetPodQOS(l.pod)
 	if status.StartTime == nil {
 		status.StartTime = stamp(l.now)
@@ -34,10 +37,17 @@ func (l *life) status() corev1.PodStatus {
 	if status.PodIP != "" {
 		status.PodIPs = []corev1.PodIP{{IP: status.PodIP}}
 	}
-	status.InitContainerStatuses = l.containerStatuses(l.inits)
-	status.ContainerStatuses = l.containerStatuses(l.mains)
+	if !l.neverBegun(status.Phase) {
+		status.InitContainerStatuses = l.containerStatuses(l.inits)
+		status.ContainerStatuses = l.containerStatuses(l.mains)
+	}
 	l.conditions(&status)
 	return status
+}
+
+// neverBegun: the pod failed before there was anything to tell of its containers.
+func (l *life) neverBegun(phase corev1.PodPhase) bool {
+	return phase == corev1.PodFailed && len(l.seen.Containers) == 0 && len(l.pod.Status.ContainerStatuses) == 0 && len(l.pod.Status.InitContainerStatuses) == 0
 }
 
 // phase follows the documented meaning of each phase; a phase that ends a pod's
@@ -46,6 +56,9 @@ func (l *life) phase() corev1.PodPhase {
 	switch l.pod.Status.Phase {
 	case corev1.PodSucceeded, corev1.PodFailed:
 		return l.pod.Status.Phase
+	}
+	if l.seen.Verdict != nil {
+		return corev1.PodFailed
 	}
 	running := len(l.running()) > 0
 	if !l.mainsBegun() {
@@ -265,6 +278,10 @@ func (l *life) conditions(status *corev1.PodStatus) {
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", missing
 	}
 	l.condition(status, ready)
+
+	if v := l.seen.Verdict; v != nil && v.Evicted {
+		l.condition(status, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: v.Message})
+	}
 }
 
 // unready names the containers that keep the pod from being ready.

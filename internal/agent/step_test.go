@@ -133,6 +133,10 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		w.seen.Deleted = true
 	case "gone":
 		w.seen.Gone = true
+	case "verdict":
+		grace, err := time.ParseDuration(arg("grace", "0s"))
+		w.seen.Verdict = &Verdict{Reason: name, Message: arg("message", ""), Evicted: flag("evicted"), Grace: grace}
+		return "", err
 	case "restart":
 		onRecord := slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.StartError != "" })
 		w.seen = Recall(w.pod, onRecord, w.seen.Network)
@@ -230,6 +234,14 @@ func describeStatus(before, now *corev1.PodStatus) string {
 			urgently = " (at once)"
 		}
 		fmt.Fprintf(&b, "status phase=%s ready=%s ip=%s%s\n", now.Phase, readiness(now), now.PodIP, urgently)
+	}
+	if before.Reason != now.Reason {
+		fmt.Fprintf(&b, "status reason=%s (%s)\n", now.Reason, now.Message)
+	}
+	for _, c := range now.Conditions {
+		if c.Type == corev1.DisruptionTarget && !slices.ContainsFunc(before.Conditions, func(old corev1.PodCondition) bool { return old.Type == c.Type }) {
+			fmt.Fprintf(&b, "status %s=%s %s\n", c.Type, c.Status, c.Reason)
+		}
 	}
 	line := func(c corev1.ContainerStatus) string {
 		text := fmt.Sprintf("%s ready=%v started=%v restarts=%d %s", c.Name, c.Ready, *c.Started, c.RestartCount, stateText(c.State))

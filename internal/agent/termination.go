@@ -176,7 +176,7 @@ func (l *life) stop(units []*unit, deadline time.Time) {
 	for _, u := range units {
 		id, progress := u.current.ID, l.seen.Stops[u.current.ID]
 		act := Act{Container: u.spec.Name, ID: id, Deadline: deadline}
-		hook := u.spec.Lifecycle != nil && u.spec.Lifecycle.PreStop != nil
+		hook := u.spec.Lifecycle != nil && u.spec.Lifecycle.PreStop != nil && (l.seen.Verdict == nil || l.seen.Verdict.Grace > 0)
 		killAt := deadline
 		if hook && !progress.SignalledAt.IsZero() && progress.SignalledAt.Add(preStopExtra).After(killAt) {
 			killAt = progress.SignalledAt.Add(preStopExtra)
@@ -271,10 +271,13 @@ func (l *life) endRunning() {
 	if len(l.running()) == 0 {
 		return
 	}
-	group := l.stopGroup()
-	deadline := l.now.Add(specGrace(l.pod))
+	group, grace := l.stopGroup(), specGrace(l.pod)
+	if v := l.seen.Verdict; v != nil {
+		group, grace = l.running(), min(v.Grace, grace)
+	}
+	deadline := l.now.Add(grace)
 	if began := l.seen.Stops[group[0].current.ID].SignalledAt; !began.IsZero() {
-		deadline = began.Add(specGrace(l.pod))
+		deadline = began.Add(grace)
 	}
 	l.stop(group, deadline)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,9 @@ func (w *worker) run(ctx context.Context) {
 		decision := Step(now, w.pod, w.seen)
 		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
 		w.explain(decision)
+		if phaseOver(decision.Status.Phase) {
+			w.agent.letOut(w.pod.UID) // before the API knows
+		}
 		if decision.Done {
 			return
 		}
@@ -166,6 +170,15 @@ func older(a, b *corev1.Pod) bool {
 	x, errX := strconv.ParseUint(a.ResourceVersion, 10, 64)
 	y, errY := strconv.ParseUint(b.ResourceVersion, 10, 64)
 	return errX == nil && errY == nil && x < y
+}
+
+// giveUp fails the pod, for a reason of the node's, unless it has ended already.
+func (w *worker) giveUp(verdict *Verdict) {
+	if w.seen.Verdict != nil || w.seen.Gone || phaseOver(w.pod.Status.Phase) {
+		return
+	}
+	w.seen.Verdict = verdict
+	w.tell(Event{"", corev1.EventTypeWarning, verdict.Reason, strings.TrimPrefix(verdict.Message, "Pod was rejected: ")})
 }
 
 func (w *worker) record(c Container) {

@@ -20,6 +20,7 @@ const (
 func newServer() *cobra.Command {
 	var options server.Options
 	var podRange, serviceRange, nodeIP, logLevel string
+	var policy func() (server.Policy, error)
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run everything on this machine: store, API, controllers, scheduler, agent, service proxy and DNS",
@@ -49,6 +50,9 @@ httpd:v2-absent, httpd:v2-crash.`,
 					return fmt.Errorf("--node-ip %q is no IP address: give one of this machine's, such as 192.168.1.10", nodeIP)
 				}
 			}
+			if options.Policy, err = policy(); err != nil {
+				return err
+			}
 			var level slog.Level
 			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
 				return fmt.Errorf("--log-level %q: use debug, info, warn or error", logLevel)
@@ -68,6 +72,7 @@ httpd:v2-absent, httpd:v2-crash.`,
 	flags.StringVar(&serviceRange, "service-range", defaultServiceRange, "addresses for Services, as a CIDR")
 	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
 	flags.IntVar(&options.HollowNodes, "hollow-nodes", 0, "have so many nodes that run no containers in place of this machine, to try rollouts on; needs no root")
+	policy = nodePolicyFlags(flags)
 	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }

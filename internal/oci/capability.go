@@ -21,7 +21,7 @@ var capabilityNames = [...]string{
 	"WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
 }
 
-// defaultCapabilities are the fourteen that Docker leaves to a container.
+// defaultCapabilities are the fourteen that containerd and Docker leave to a container.
 var defaultCapabilities = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID",
 	"SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
@@ -80,3 +80,9 @@ func heldCapabilities() (uint64, error) {
 
 // capSysResource is the bit of CAP_SYS_RESOURCE, which lowering an OOM score takes.
 const capSysResource = 1 << 24
+
+// appArmorEnabled tells whether the kernel enforces AppArmor profiles.
+func appArmorEnabled() bool {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && strings.HasPrefix(string(enabled), "Y")
+}

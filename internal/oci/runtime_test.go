@@ -84,6 +84,41 @@ func TestStart(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+	t.Run("a seccomp profile of the node's", func(t *testing.T) {
+		spec := m.spec("mkdir /a 2>/dev/null || echo refused; grep -E '^Seccomp:' /proc/self/status")
+		spec.Security.SeccompProfile = []byte(`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}`)
+		if got := m.output(spec); got != "refused\nSeccomp:\t2\n" {
+			t.Errorf("got %q", got)
+		}
+		spec = m.spec("true")
+		spec.Security.SeccompProfile = []byte(`{"defaultAction": `)
+		m.refused(spec, "seccomp profile")
+	})
+	t.Run("strict groups", func(t *testing.T) {
+		spec := m.spec("id -G")
+		spec.User, spec.Security.StrictGroups, spec.Security.SupplementalGroups = "web", true, []int64{2000}
+		if got := m.output(spec); got != "1001 2000\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("kernel parameters", func(t *testing.T) {
+		spec := m.spec("cat /proc/sys/kernel/shm_rmid_forced")
+		spec.Security.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1"}
+		if got := m.output(spec); got != "1\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("masked and read-only paths", func(t *testing.T) {
+		const look = "wc -c </proc/keys | tr -d ' '; echo 1 2>/dev/null >/proc/sys/kernel/printk_ratelimit_burst || echo denied"
+		if got := m.output(m.spec(look)); got != "0\ndenied\n" {
+			t.Errorf("got %q", got)
+		}
+		spec := m.spec("grep -c ' /proc/' /proc/self/mountinfo || true")
+		spec.Security.UnmaskedProc = true
+		if got := m.output(spec); got != "0\n" {
+			t.Errorf("unmasked: got %q", got)
+		}
+	})
 	t.Run("privileged", func(t *testing.T) {
 		spec := m.spec("ls /dev/null /dev/full; touch /sys/x 2>&1 | grep -c Read-only || true")
 		spec.Security.Privileged = true

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/internal/agent"
 )
@@ -24,6 +25,7 @@ type host struct {
 	user         identity
 	capabilities uint64 // those that this process holds
 	oomScoreAdj  int    // of this process: without CAP_SYS_RESOURCE none lower can be given
+	appArmor     bool   // the kernel enforces AppArmor profiles
 	devices      []specs.LinuxDevice
 }
 
@@ -60,24 +62,60 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 			CgroupsPath: on.cgroupsPath,
 			Namespaces:  namespaces(want.NetNS, on.unified),
 			Resources:   resources(want, on),
+			Sysctl:      want.Security.Sysctls,
 		},
 	}
 	if spec.Process.Cwd == "" {
 		spec.Process.Cwd = "/"
 	}
+	note := appArmor(spec, want.Security.AppArmor, on.appArmor)
+	if note != "" {
+		notes = append(notes, note)
+	}
 	if want.Security.Privileged {
 		spec.Linux.Devices = on.devices
 		return spec, notes, nil
 	}
-	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
-	if !want.Security.SeccompUnconfined {
-		profile, err := seccomp.GetDefaultProfile(spec)
-		if err != nil {
-			return nil, nil, fmt.Errorf("seccomp profile: %w", err)
-		}
-		spec.Linux.Seccomp = profile
+	if !want.Security.UnmaskedProc {
+		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
+	}
+	var err error
+	if spec.Linux.Seccomp, err = seccompFilter(spec, &want.Security); err != nil {
+		return nil, nil, err
 	}
 	return spec, notes, nil
+}
+
+// seccompFilter is what the kernel holds a container's system calls to: the
+// profile that it names, else the default one, which is Docker's.
+func seccompFilter(spec *specs.Spec, sec *agent.Security) (filter *specs.LinuxSeccomp, err error) {
+	switch {
+	case sec.SeccompUnconfined:
+		return nil, nil
+	case sec.SeccompProfile != nil:
+		filter, err = seccomp.LoadProfile(string(sec.SeccompProfile), spec)
+	default:
+		filter, err = seccomp.GetDefaultProfile(spec)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("seccomp profile: %w", err)
+	}
+	return filter, nil
+}
+
+// appArmor puts a container under the profile that it names, where the kernel
+// has AppArmor. It returns a note on what it cannot give.
+func appArmor(spec *specs.Spec, profile *corev1.AppArmorProfile, enforced bool) (note string) {
+	switch {
+	case profile == nil || profile.Type == corev1.AppArmorProfileTypeUnconfined:
+	case !enforced:
+		return "no AppArmor profile is applied: this kernel has no AppArmor"
+	case profile.Type == corev1.AppArmorProfileTypeLocalhost && profile.LocalhostProfile != nil:
+		spec.Process.ApparmorProfile = *profile.LocalhostProfile
+	default:
+		return "no AppArmor profile is applied: Windlass has no default one"
+	}
+	return ""
 }
 
 // The parts of /proc and /sys that Docker hides from containers, or lets them only read.
@@ -92,12 +130,16 @@ var (
 
 func processUser(sec agent.Security, who identity) specs.User {
 	u := specs.User{UID: who.uid, GID: who.gid, AdditionalGids: slices.Clone(who.groups)}
+	if sec.StrictGroups {
+		u.AdditionalGids = nil
+	}
 	if sec.RunAsGroup != nil {
 		u.GID = uint32(*sec.RunAsGroup)
 	}
 	for _, g := range sec.SupplementalGroups {
 		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
 	}
+	u.AdditionalGids = append(u.AdditionalGids, u.GID) // so that leaving the group does not lift what files deny it
 	slices.Sort(u.AdditionalGids)
 	u.AdditionalGids = slices.Compact(u.AdditionalGids)
 	return u

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/internal/agent"
 )
@@ -59,7 +60,7 @@ func TestBuildSpec(t *testing.T) {
 	if err != nil || len(notes) > 0 {
 		t.Fatal(notes, err)
 	}
-	if u := spec.Process.User; u.UID != 1 || u.GID != 7 || !slices.Equal(u.AdditionalGids, []uint32{8, 9}) {
+	if u := spec.Process.User; u.UID != 1 || u.GID != 7 || !slices.Equal(u.AdditionalGids, []uint32{7, 8, 9}) {
 		t.Errorf("%+v", u)
 	}
 	index := func(destination string) int {
@@ -98,6 +99,33 @@ func TestBuildSpec(t *testing.T) {
 	}
 	if has(specs.NetworkNamespace) || !has(specs.CgroupNamespace) || spec.Linux.Seccomp != nil || len(spec.Linux.MaskedPaths) > 0 || *spec.Linux.Resources.Memory.Swap != 1<<20 {
 		t.Errorf("%+v", spec.Linux)
+	}
+}
+
+func TestAppArmor(t *testing.T) {
+	profile := func(kind corev1.AppArmorProfileType, name string) *corev1.AppArmorProfile {
+		p := &corev1.AppArmorProfile{Type: kind}
+		if name != "" {
+			p.LocalhostProfile = &name
+		}
+		return p
+	}
+	for _, test := range []struct {
+		profile    *corev1.AppArmorProfile
+		enforced   bool
+		want, note string
+	}{
+		{nil, true, "", ""},
+		{profile(corev1.AppArmorProfileTypeUnconfined, ""), true, "", ""},
+		{profile(corev1.AppArmorProfileTypeLocalhost, "strict"), true, "strict", ""},
+		{profile(corev1.AppArmorProfileTypeLocalhost, "strict"), false, "", "no AppArmor"},
+		{profile(corev1.AppArmorProfileTypeRuntimeDefault, ""), true, "", "no default one"},
+	} {
+		want := agent.ContainerSpec{Args: []string{"x"}, Security: agent.Security{AppArmor: test.profile}}
+		spec, notes, err := buildSpec(&want, host{capabilities: allHeld, appArmor: test.enforced})
+		if err != nil || spec.Process.ApparmorProfile != test.want || !strings.Contains(strings.Join(notes, ""), test.note) || test.note == "" && len(notes) > 0 {
+			t.Errorf("%+v: %q, %q, %v", test, spec.Process.ApparmorProfile, notes, err)
+		}
 	}
 }
 

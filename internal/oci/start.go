@@ -155,6 +155,7 @@ func (r *Runtime) writeBundle(spec *agent.ContainerSpec, dir, rootfs string) err
 		user:         who,
 		capabilities: r.held,
 		oomScoreAdj:  r.oomScoreAdj,
+		appArmor:     appArmorEnabled(),
 	}
 	if spec.Security.Privileged {
 		if on.devices, err = hostDevices(); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/agent/hollow"
 )
 
@@ -24,9 +25,13 @@ type Options struct {
 	ServiceRange netip.Prefix // addresses for Services
 	Runtime      string       // OCI runtime, a name or a path
 	HollowNodes  int          // so many nodes without containers in place of this machine; 0 is the machine
+	Policy       Policy       // how this machine husbands what it has
 	Version      string       // of Windlass, told in the node's info
 	Log          *slog.Logger
 }
+
+// Policy is how a node husbands what it has.
+type Policy = agent.Policy
 
 // bridge is the name of the interface that joins a node's pods.
 const bridge = "windlass0"

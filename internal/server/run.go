@@ -232,6 +232,7 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 			ClientAuth:   tls.RequireAndVerifyClientCert,
 			MinVersion:   tls.VersionTLS12,
 		},
+		Policy:     n.Policy,
 		Version:    n.Version,
 		Kubernetes: apiserver.Version(),
 		ClusterDNS: []netip.Addr{n.clusterDNS()},

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"windlass.dev/windlass/internal/server"
+)
+
+// nodePolicyFlags adds the flags that say how a node husbands what it has, and
+// returns what reads them into a policy.
+func nodePolicyFlags(flags *pflag.FlagSet) func() (server.Policy, error) {
+	var reserved []string
+	var policy server.Policy
+	flags.StringSliceVar(&reserved, "system-reserved", nil, "of the node's resources, not for pods: cpu=500m,memory=1Gi,ephemeral-storage=10Gi")
+	flags.Int64Var(&policy.PodMaxPids, "pod-max-pids", defaultPodMaxPids, "the most processes and threads of one pod; 0 is no limit")
+	flags.StringSliceVar(&policy.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", nil, "kernel parameters that pods may set beside the safe ones; a star at the end matches every ending: kernel.msg*,net.core.somaxconn")
+	return func() (server.Policy, error) {
+		var err error
+		if policy.SystemReserved, err = parseReserved(reserved); err != nil {
+			return policy, err
+		}
+		if policy.PodMaxPids < 0 {
+			return policy, fmt.Errorf("--pod-max-pids %d: give the most processes that a pod may have, or 0 for no limit", policy.PodMaxPids)
+		}
+		return policy, nil
+	}
+}
+
+// defaultPodMaxPids leaves a fork bomb in a pod far from the kernel's own limit
+// and is more than any ordinary program uses.
+const defaultPodMaxPids = 16384
+
+// parseReserved reads --system-reserved.
+func parseReserved(pairs []string) (corev1.ResourceList, error) {
+	list := corev1.ResourceList{}
+	for _, pair := range pairs {
+		name, text, _ := strings.Cut(pair, "=")
+		switch corev1.ResourceName(name) {
+		case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		default:
+			return nil, fmt.Errorf("--system-reserved %q: no such resource: give cpu, memory or ephemeral-storage with an amount, such as cpu=500m,memory=1Gi", pair)
+		}
+		quantity, err := resource.ParseQuantity(text)
+		if err != nil || quantity.Sign() < 0 {
+			return nil, fmt.Errorf("--system-reserved %q: give an amount, such as cpu=500m,memory=1Gi", pair)
+		}
+		list[corev1.ResourceName(name)] = quantity
+	}
+	return list, nil
+}

@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func TestNodePolicy(t *testing.T) {
+	for _, test := range []struct{ args, err string }{
+		{"", ""},
+		{"--system-reserved=cpu=500m,memory=1Gi --pod-max-pids=100 --allowed-unsafe-sysctls=net.core.*", ""},
+		{"--system-reserved=gpu=1", `"gpu=1": no such resource`},
+		{"--system-reserved=cpu=-1", `"cpu=-1": give an amount`},
+		{"--system-reserved=cpu", `"cpu": give an amount`},
+		{"--pod-max-pids=-1", "--pod-max-pids -1"},
+	} {
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		read := nodePolicyFlags(flags)
+		if err := flags.Parse(strings.Fields(test.args)); err != nil {
+			t.Fatal(err)
+		}
+		policy, err := read()
+		if test.err != "" {
+			if err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("%s: %v", test.args, err)
+			}
+			continue
+		}
+		if err != nil || strings.Contains(test.args, "500m") && (policy.SystemReserved.Cpu().MilliValue() != 500 || policy.PodMaxPids != 100 || len(policy.AllowedUnsafeSysctls) != 1) {
+			t.Errorf("%s: %+v, %v", test.args, policy, err)
+		}
+	}
+}
