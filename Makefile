@@ -52,7 +52,7 @@ demo: deps build ## Roll a web server from one version to the next, undo it, and
 	@scripts/demo
 
 bench: deps build ## Measure what bench/README.md lists and print it
-	@scripts/bench
+	@scripts/bench $(BENCH)
 
 loss: deps build ## Roll applications of every sort under clients of every sort, and count what is lost (some 15 minutes)
 	@go run ./test/loss/matrix $(LOSS)

@@ -92,23 +92,23 @@ func configMap(name string) *corev1.ConfigMap {
 
 // pods measures from the creation of a pod to the Ready condition as a watch
 // sees it, one pod after the other.
-func (b *bench) pods(ctx context.Context, n int) ([]time.Duration, error) {
+func (b *bench) pods(ctx context.Context) error {
 	client, err := b.client()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	var times []time.Duration
-	for i := range n {
+	for i := range b.singles {
 		name := fmt.Sprintf("single-%d", i)
 		watch, err := client.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		began := time.Now()
 		if _, err := client.CoreV1().Pods("default").Create(ctx, webPod(name), metav1.CreateOptions{}); err != nil {
-			return nil, err
+			return err
 		}
 		for event := range watch.ResultChan() {
 			if pod, ok := event.Object.(*corev1.Pod); ok && ready(pod) {
@@ -118,15 +118,16 @@ func (b *bench) pods(ctx context.Context, n int) ([]time.Duration, error) {
 		}
 		watch.Stop()
 		if len(times) != i+1 {
-			return nil, fmt.Errorf("pod %s did not become ready", name)
+			return fmt.Errorf("pod %s did not become ready", name)
 		}
 		zero := int64(0)
 		if err := client.CoreV1().Pods("default").Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	row(fmt.Sprintf("pod created to Ready (%d pods, one after the other), median / p99", n), "%s / %s", ms(quantile(times, 0.5)), ms(quantile(times, 0.99)))
-	return times, nil
+	row(fmt.Sprintf("pod created to Ready (%d pods, one after the other), median / p99", b.singles), "%s / %s", ms(quantile(times, 0.5)), ms(quantile(times, 0.99)))
+	b.own = times
+	return nil
 }
 
 func webPod(name string) *corev1.Pod {
@@ -163,26 +164,27 @@ spec:
 
 // roll measures a rollout of ten replicas, one at a time, from `set image` to
 // the end of `rollout status`.
-func (b *bench) roll(ctx context.Context) ([]time.Duration, error) {
+func (b *bench) roll(ctx context.Context) error {
 	if _, err := b.cluster.RunInput(ctx, tenReplicas, b.cluster.Kubectl, "apply", "-f", "-"); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := b.cluster.KubectlRun(ctx, "rollout", "status", "deployment/ten", "--timeout=60s"); err != nil {
-		return nil, err
+		return err
 	}
 	var times []time.Duration
 	for _, image := range []string{"httpd:2.2.32", "httpd:2.2.31", "httpd:2.2.32"} {
 		began := time.Now()
 		for _, args := range [][]string{{"set", "image", "deployment/ten", "httpd=" + image}, {"rollout", "status", "deployment/ten", "--timeout=60s"}} {
 			if _, err := b.cluster.KubectlRun(ctx, args...); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		times = append(times, time.Since(began))
 	}
 	row("ten replicas rolled one at a time, median of 3", "%s", quantile(times, 0.5).Round(time.Millisecond))
 	_, err := b.cluster.KubectlRun(ctx, "delete", "deployment/ten", "--cascade=foreground", "--timeout=60s")
-	return times, err
+	b.rolled = times
+	return err
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -22,33 +21,53 @@ type docker struct {
 	daemon *exec.Cmd
 }
 
-// compare measures Docker on the same things and prints the ratios.
-func (b *bench) compare(ctx context.Context, own, rolled []time.Duration, n int) (err error) {
-	d := &docker{dir: filepath.Join(b.dir, "docker")}
-	if err := d.start(ctx); err != nil {
-		return fmt.Errorf("start docker: %w", err)
-	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	archive := filepath.Join(b.dir, "images.tar")
-	if err := harness.SaveImages(archive, harness.WebApp("httpd:2.2.31", "2.2.31", b.webapp), harness.WebApp("httpd:2.2.32", "2.2.32", b.webapp)); err != nil {
+// dockerRun compares `docker run` with pods.
+func (b *bench) dockerRun(ctx context.Context) error {
+	if err := b.startDocker(ctx); err != nil {
 		return err
 	}
-	if _, err := d.run(ctx, "load", "-i", archive); err != nil {
-		return err
-	}
-	single, err := d.single(ctx, n)
+	single, err := b.docker.single(ctx, b.singles)
 	if err != nil {
 		return err
 	}
-	row(fmt.Sprintf("`docker run` until the container answers (%d), median / p99", n), "%s / %s", ms(quantile(single, 0.5)), ms(quantile(single, 0.99)))
-	row("ratio of the medians, pod to `docker run`", "%.2f", ratio(own, single))
-	swarm, err := d.swarm(ctx)
+	row(fmt.Sprintf("`docker run` until the container answers (%d), median / p99", b.singles), "%s / %s", ms(quantile(single, 0.5)), ms(quantile(single, 0.99)))
+	if len(b.own) > 0 {
+		row("ratio of the medians, pod to `docker run`", "%.2f", ratio(b.own, single))
+	}
+	return nil
+}
+
+// dockerSwarm compares Swarm's rolling update with ours.
+func (b *bench) dockerSwarm(ctx context.Context) error {
+	if err := b.startDocker(ctx); err != nil {
+		return err
+	}
+	swarm, err := b.docker.swarm(ctx)
 	if err != nil {
 		return err
 	}
 	row("Docker Swarm, ten replicas rolled one at a time (start-first), median of 3", "%v", quantile(swarm, 0.5).Round(time.Millisecond))
-	row("ratio of the medians, Windlass to Swarm", "%.2f", ratio(rolled, swarm))
+	if len(b.rolled) > 0 {
+		row("ratio of the medians, Windlass to Swarm", "%.2f", ratio(b.rolled, swarm))
+	}
 	return nil
+}
+
+// startDocker starts the daemon and gives it the images, if it does not run.
+func (b *bench) startDocker(ctx context.Context) error {
+	if b.docker.daemon != nil {
+		return nil
+	}
+	b.docker.dir = filepath.Join(b.dir, "docker")
+	if err := b.docker.start(ctx); err != nil {
+		return fmt.Errorf("start docker: %w", err)
+	}
+	archive := filepath.Join(b.dir, "images.tar")
+	if err := harness.SaveImages(archive, b.images()...); err != nil {
+		return err
+	}
+	_, err := b.docker.run(ctx, "load", "-i", archive)
+	return err
 }
 
 func ratio(a, b []time.Duration) float64 {
@@ -83,7 +102,11 @@ func (d *docker) start(ctx context.Context) error {
 	}
 }
 
+// stop ends the daemon, if it was started.
 func (d *docker) stop() error {
+	if d.daemon == nil {
+		return nil
+	}
 	_ = d.daemon.Process.Signal(syscall.SIGTERM)
 	return d.daemon.Wait()
 }
@@ -107,7 +130,7 @@ func (d *docker) single(ctx context.Context, n int) ([]time.Duration, error) {
 			return nil, err
 		}
 		ran := time.Since(began)
-		ip, err := d.run(ctx, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id)
+		ip, err := d.address(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -121,6 +144,11 @@ func (d *docker) single(ctx context.Context, n int) ([]time.Duration, error) {
 		}
 	}
 	return times, nil
+}
+
+// address is a container's own.
+func (d *docker) address(ctx context.Context, id string) (string, error) {
+	return d.run(ctx, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id)
 }
 
 func answers(ctx context.Context, client *http.Client, url string) error {

@@ -5,11 +5,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,74 +23,102 @@ import (
 func main() {
 	idle := flag.Duration("idle", time.Minute, "how long the server idles before its memory is read")
 	pods := flag.Int("pods", 30, "how many pods and containers are started one after the other")
-	withDocker := flag.Bool("docker", true, "measure Docker too")
-	withHollow := flag.Bool("hollow", true, "measure rollouts of up to 5000 pods on hollow nodes too")
+	only := flag.String("only", "", "measure only the parts whose names match this regular expression; `list` prints them")
 	flag.Parse()
+	if *only == "list" {
+		for _, p := range (&bench{}).parts() {
+			fmt.Println(p.name)
+		}
+		return
+	}
+	chosen, err := regexp.Compile(*only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchmark: -only:", err)
+		os.Exit(2)
+	}
 	if err := harness.EnterNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *idle, *pods, *withDocker, *withHollow); err != nil {
+	if err := run(ctx, &bench{idle: *idle, singles: *pods}, chosen); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, idle time.Duration, pods int, withDocker, withHollow bool) (err error) {
+// part is one thing that is measured. A part may use what those before it found.
+type part struct {
+	name    string
+	measure func(ctx context.Context) error
+}
+
+func (b *bench) parts() []part {
+	return []part{
+		{"start", b.start},
+		{"writes", b.writes},
+		{"pods", b.pods},
+		{"unready", b.unready},
+		{"roll", b.roll},
+		{"hollow", b.hollow},
+		{"docker-run", b.dockerRun},
+		{"docker-swarm", b.dockerSwarm},
+		{"traffic", b.traffic},
+	}
+}
+
+func run(ctx context.Context, b *bench, chosen *regexp.Regexp) (err error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "windlass-bench-")
-	if err != nil {
+	if b.dir, err = os.MkdirTemp("", "windlass-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, cluster: &harness.Cluster{
-		Binary: filepath.Join(root, "bin", "windlass"), Dir: filepath.Join(dir, "data"), Kubectl: "kubectl",
-	}}
-	if b.webapp, err = harness.BuildWebApp(root, dir); err != nil {
+	defer os.RemoveAll(b.dir)
+	b.cluster = &harness.Cluster{Binary: filepath.Join(root, "bin", "windlass"), Dir: filepath.Join(b.dir, "data"), Kubectl: "kubectl"}
+	if b.webapp, err = harness.BuildWebApp(root, b.dir); err != nil {
 		return err
 	}
 	fmt.Print("| what | figure |\n| --- | --- |\n")
 	defer func() {
-		if cleanup := b.cluster.Destroy(context.WithoutCancel(ctx)); err == nil {
-			err = cleanup
-		}
+		err = errors.Join(err, b.docker.stop(), b.cluster.Destroy(context.WithoutCancel(ctx)))
 	}()
-	if err := b.start(ctx, idle); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	if err := b.writes(ctx); err != nil {
-		return fmt.Errorf("writes: %w", err)
-	}
-	own, err := b.pods(ctx, pods)
-	if err != nil {
-		return fmt.Errorf("pods: %w", err)
-	}
-	if err := b.unready(ctx, 100); err != nil {
-		return fmt.Errorf("unready: %w", err)
-	}
-	rolled, err := b.roll(ctx)
-	if err != nil {
-		return fmt.Errorf("roll: %w", err)
-	}
-	if withHollow {
-		if err := b.hollow(ctx); err != nil {
-			return fmt.Errorf("hollow: %w", err)
+	parts := slices.DeleteFunc(b.parts(), func(p part) bool { return !chosen.MatchString(p.name) })
+	if len(parts) > 0 && parts[0].name != "start" { // it leaves a server that runs
+		if err := b.begin(ctx); err != nil {
+			return fmt.Errorf("start: %w", err)
 		}
 	}
-	if !withDocker {
-		return nil
+	for _, p := range parts {
+		if err := p.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	return b.compare(ctx, own, rolled, pods)
+	return nil
 }
 
 type bench struct {
 	dir, webapp string
+	idle        time.Duration
+	singles     int // pods and containers that are started one after the other
 	cluster     *harness.Cluster
+	docker      docker
+
+	own, rolled []time.Duration // what pods and roll found
+}
+
+// begin starts the server and gives it the images.
+func (b *bench) begin(ctx context.Context) error {
+	if err := b.cluster.Start(ctx); err != nil {
+		return err
+	}
+	return b.cluster.LoadImages(ctx, b.images()...)
+}
+
+func (b *bench) images() []harness.Image {
+	return []harness.Image{harness.WebApp("httpd:2.2.31", "2.2.31", b.webapp), harness.WebApp("httpd:2.2.32", "2.2.32", b.webapp)}
 }
 
 func row(what, format string, args ...any) {
@@ -97,7 +127,7 @@ func row(what, format string, args ...any) {
 
 // start measures starts on an empty and on a used directory, then the idle
 // memory of the server.
-func (b *bench) start(ctx context.Context, idle time.Duration) error {
+func (b *bench) start(ctx context.Context) error {
 	var used []time.Duration
 	for i := range 6 {
 		began := time.Now()
@@ -120,7 +150,7 @@ func (b *bench) start(ctx context.Context, idle time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(idle):
+	case <-time.After(b.idle):
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cluster.Pid()))
 	if err != nil {
@@ -129,11 +159,11 @@ func (b *bench) start(ctx context.Context, idle time.Duration) error {
 	for _, name := range []string{"VmRSS", "RssAnon", "RssFile"} {
 		for line := range strings.Lines(string(status)) {
 			if value, ok := strings.CutPrefix(line, name+":"); ok {
-				row(fmt.Sprintf("memory of the idle server after %v, %s", idle, name), "%s", strings.TrimSpace(value))
+				row(fmt.Sprintf("memory of the idle server after %v, %s", b.idle, name), "%s", strings.TrimSpace(value))
 			}
 		}
 	}
-	return b.cluster.LoadImages(ctx, harness.WebApp("httpd:2.2.31", "2.2.31", b.webapp), harness.WebApp("httpd:2.2.32", "2.2.32", b.webapp))
+	return b.cluster.LoadImages(ctx, b.images()...)
 }
 
 func quantile(values []time.Duration, q float64) time.Duration {

@@ -22,7 +22,8 @@ const (
 // unready measures how soon a pod that turns unready gets no new connections, and
 // one that turns ready gets them: from the request that closes or opens its
 // readiness gate to the first connection that is refused, or accepted.
-func (b *bench) unready(ctx context.Context, times int) error {
+func (b *bench) unready(ctx context.Context) error {
+	const times = 100
 	client, err := b.client()
 	if err != nil {
 		return err
