@@ -62,6 +62,7 @@ func TestAgent(t *testing.T) {
 		{"config", testConfig},
 		{"logs", testLogs},
 		{"portforward", testPortForward},
+		{"volumes", testVolumes},
 		{"node", testNode},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })

@@ -20,7 +20,7 @@ type Config struct {
 	DataDir  string       // pods' directories and logs are kept below it
 
 	// Client reads and writes the API. Cache has informers for pods, services,
-	// endpoint slices, leases and nodes; somebody else starts it. Both may be of
+	// endpoint slices, leases, nodes, ConfigMaps and the metadata of Secrets; somebody else starts it. Both may be of
 	// the whole cluster: the agent picks what concerns its node. Agents of one
 	// process share a Feed of the Cache.
 	Client   client.Client

@@ -114,6 +114,14 @@ type Mount struct {
 	Source      string
 	Destination string
 	ReadOnly    bool
+
+	// Recursive says whether what is mounted below Source is read-only too; it
+	// matters if ReadOnly.
+	Recursive corev1.RecursiveReadOnlyMode
+
+	// Propagation is whether mounts that are made later below Source, or below
+	// Destination, are seen on the other side; "" is None.
+	Propagation corev1.MountPropagationMode
 }
 
 // Resources are a container's limits as the kernel takes them.

@@ -108,22 +108,6 @@ func (w *worker) awaitWork(act Act) work {
 	}
 }
 
-func (w *worker) volumesWork() work {
-	a, pod := w.agent, w.pod
-	return func(ctx context.Context) (func(), error) {
-		err := a.prepareVolumes(ctx, pod)
-		return func() { w.seen.Volumes = true }, err
-	}
-}
-
-func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod) error {
-	from := volume.Sources{Objects: apiSource{ctx, a.cfg.Client, pod.Namespace}, Claims: a.claims(ctx, pod), Facts: a.facts("")}
-	if a.cfg.NoFiles {
-		return volume.Check(pod, from)
-	}
-	return volume.Prepare(a.volumesDir(pod), pod, from)
-}
-
 func (w *worker) imageWork(act Act, spec *corev1.Container) work {
 	return func(ctx context.Context) (func(), error) {
 		image, err := w.ensureImage(ctx, spec)

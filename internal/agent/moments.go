@@ -115,6 +115,9 @@ func (l *life) attempts() int32 {
 		return 0
 	}
 	for key, failure := range l.seen.Failures {
+		if kindOf(key) == ActPrepareVolumes && l.seen.Volumes {
+			continue // they are there, and were to be renewed
+		}
 		if slices.Contains([]ActKind{ActSetupNetwork, ActPrepareVolumes, ActEnsureImage, ActStart}, kindOf(key)) {
 			most = max(most, failure.Count)
 		}

@@ -31,6 +31,10 @@ type Observed struct {
 	NetworkStale bool // known from disk only: set it up again before the first start
 	Volumes      bool // prepared since the agent started
 
+	VolumeChanges int       // of what the volumes are made of, since the agent started
+	VolumesAt     int       // VolumeChanges when the volumes were last up to date
+	VolumesDue    time.Time // when a token in them has to be renewed; zero is never
+
 	Images map[string]FoundImage   // by container name
 	Probes map[ProbeKey]ProbeState // of containers that run
 	Looks  []Look                  // the last two, oldest first

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/internal/agent/environment"
-	"windlass.dev/windlass/internal/agent/volume"
 )
 
 // containerSpec resolves everything that one attempt of a container needs. What
@@ -59,27 +57,6 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		TTY:        c.TTY,
 		Stdin:      c.Stdin,
 	}, nil
-}
-
-// mounts makes the files that every container has and says where they and the
-// volumes belong.
-func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
-	if a.cfg.NoFiles {
-		return nil, nil
-	}
-	files, err := a.writePodFiles(pod, ip)
-	if err != nil {
-		return nil, &configError{fmt.Errorf("write the pod's files: %w", err)}
-	}
-	volumes, err := volume.Locate(a.volumesDir(pod), pod, a.claims(ctx, pod))
-	if err != nil {
-		return nil, &configError{err}
-	}
-	mounts, err := mountsOf(c, volumes, files, lookup)
-	if err != nil {
-		return nil, &configError{err}
-	}
-	return mounts, nil
 }
 
 // withDefaults adds the variables that every process may expect, where nothing
@@ -140,41 +117,4 @@ func hostnameOf(pod *corev1.Pod) string {
 		name = strings.TrimRight(name[:63], "-.")
 	}
 	return name
-}
-
-// mountsOf places volumes and the pod's own files into a container. A mount of
-// the container's at one of those files' places wins.
-func mountsOf(c *corev1.Container, volumes map[string]volume.Directory, files []Mount, lookup func(string) (string, bool)) ([]Mount, error) {
-	var mounts []Mount
-	taken := map[string]bool{}
-	for i := range c.VolumeMounts {
-		m := &c.VolumeMounts[i]
-		found, ok := volumes[m.Name]
-		if !ok {
-			return nil, fmt.Errorf("volume %q of mount %s is not in the pod", m.Name, m.MountPath)
-		}
-		source, sub := found.Path, m.SubPath
-		if m.SubPathExpr != "" {
-			sub = environment.Expand(m.SubPathExpr, lookup)
-		}
-		if sub != "" {
-			path, err := volume.SubPath(source, sub)
-			if err != nil {
-				return nil, fmt.Errorf("mount %s of volume %q: %w", m.MountPath, m.Name, err)
-			}
-			source = path
-		}
-		destination := m.MountPath
-		if !filepath.IsAbs(destination) {
-			destination = "/" + destination
-		}
-		taken[filepath.Clean(destination)] = true
-		mounts = append(mounts, Mount{Source: source, Destination: destination, ReadOnly: m.ReadOnly || found.ReadOnly})
-	}
-	for _, file := range files {
-		if !taken[file.Destination] {
-			mounts = append(mounts, file)
-		}
-	}
-	return mounts, nil
 }

@@ -18,7 +18,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"windlass.dev/windlass/internal/agent/environment"
-	"windlass.dev/windlass/internal/agent/volume"
 
 	"windlass.dev/windlass/api/v1alpha1"
 )
@@ -169,22 +168,6 @@ func TestResources(t *testing.T) {
 		if got := resourcesOf(pod, &pod.Spec.Containers[0], 4*gib); got != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
 		}
-	}
-}
-
-func TestMounts(t *testing.T) {
-	dir := t.TempDir()
-	c := &corev1.Container{VolumeMounts: []corev1.VolumeMount{
-		{Name: "v", MountPath: "/data", ReadOnly: true}, {Name: "v", MountPath: "/etc/hosts", SubPathExpr: "$(NAME)/hosts"},
-	}}
-	files := []Mount{{Source: "/f/hosts", Destination: "/etc/hosts"}, {Source: "/f/hostname", Destination: "/etc/hostname"}}
-	got, err := mountsOf(c, map[string]volume.Directory{"v": {Path: dir}}, files, environment.Lookup([]string{"NAME=me"}))
-	want := []Mount{{dir, "/data", true}, {dir + "/me/hosts", "/etc/hosts", false}, {"/f/hostname", "/etc/hostname", false}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v, %v, want %v", got, err, want)
-	}
-	if _, err := mountsOf(c, nil, nil, nil); err == nil || !strings.Contains(err.Error(), `volume "v"`) {
-		t.Errorf("no such volume: %v", err)
 	}
 }
 

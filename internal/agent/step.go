@@ -155,6 +155,7 @@ func (l *life) advance() {
 			l.start(u)
 		}
 	}
+	l.freshen()
 	l.observe()
 	l.forgetOldAttempts()
 }

@@ -74,7 +74,14 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		w.seen.Network, w.seen.NetworkStale = &PodNetwork{PodUID: "uid", NetNS: "/ns", IP: netip.MustParseAddr("10.42.0.2")}, false
 	case "volumes":
 		w.finish(Act{Kind: ActPrepareVolumes})
-		w.seen.Volumes = true
+		w.seen.Volumes, w.seen.VolumesAt = true, w.seen.VolumeChanges
+		if due := arg("due", ""); due != "" {
+			in, err := time.ParseDuration(due)
+			w.seen.VolumesDue = w.now.Add(in)
+			return "", err
+		}
+	case "changed": // a ConfigMap, say
+		w.seen.VolumeChanges++
 	case "image":
 		attempt, err := strconv.Atoi(arg("attempt", "0"))
 		w.finish(Act{Kind: ActEnsureImage, Container: name})

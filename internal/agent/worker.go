@@ -13,6 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/reference"
+
+	"windlass.dev/windlass/internal/agent/volume"
 )
 
 // statusPatience is how long a change of the status waits for others to be
@@ -40,6 +42,8 @@ type worker struct {
 	writeFails int
 	lastWhy    string
 
+	materials map[volume.Material]bool // that the pod's volumes are made of
+
 	draining atomic.Bool // changes of routes concern it
 
 	mu    sync.Mutex
@@ -54,6 +58,7 @@ func newWorker(a *Agent, pod *corev1.Pod, seen Observed) *worker {
 		agent: a, pod: pod, seen: seen,
 		cancels:   map[string]context.CancelFunc{},
 		followers: map[string][]chan struct{}{},
+		materials: volume.Materials(pod),
 		wake:      make(chan struct{}, 1),
 	}
 }
@@ -162,6 +167,9 @@ func (w *worker) learn(pod *corev1.Pod) {
 	}
 	if pod.DeletionTimestamp != nil && (w.pod.DeletionTimestamp == nil || !pod.DeletionTimestamp.Equal(w.pod.DeletionTimestamp)) {
 		w.seen.DeletionSeen = time.Now()
+	}
+	if volume.Downward(pod) && retold(w.pod, pod) {
+		w.seen.VolumeChanges++
 	}
 	w.pod = pod
 }

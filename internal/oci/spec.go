@@ -63,6 +63,8 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 			Namespaces:  namespaces(want.NetNS, on.unified),
 			Resources:   resources(want, on),
 			Sysctl:      want.Security.Sysctls,
+
+			RootfsPropagation: rootPropagation(want.Mounts),
 		},
 	}
 	if spec.Process.Cwd == "" {
@@ -192,18 +194,54 @@ func mounts(want *agent.ContainerSpec) []specs.Mount {
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: cgroup},
 	}
 	for _, m := range want.Mounts {
-		access := "rw"
-		if m.ReadOnly {
-			access = "ro"
-		}
 		list = slices.DeleteFunc(list, func(other specs.Mount) bool { return other.Destination == m.Destination })
 		list = append(list, specs.Mount{
-			Destination: m.Destination, Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate", access},
+			Destination: m.Destination, Type: "bind", Source: m.Source, Options: bindOptions(m),
 		})
 	}
 	// A mount must come after the one it lies in.
 	slices.SortStableFunc(list, func(a, b specs.Mount) int { return depth(a.Destination) - depth(b.Destination) })
 	return list
+}
+
+// bindOptions are the mount options of a volume, as the OCI runtime names them.
+func bindOptions(m agent.Mount) []string {
+	access, propagation := "rw", "rprivate"
+	switch {
+	case m.ReadOnly && recursiveReadOnly(m):
+		access = "rro"
+	case m.ReadOnly:
+		access = "ro"
+	}
+	switch m.Propagation {
+	case corev1.MountPropagationHostToContainer:
+		propagation = "rslave"
+	case corev1.MountPropagationBidirectional:
+		propagation = "rshared"
+	}
+	return []string{"rbind", propagation, access}
+}
+
+// recursiveReadOnly: what is mounted below is read-only too, where that is asked
+// for. Every kernel and OCI runtime that Windlass runs on can do it (Linux 5.12,
+// runc 1.1).
+func recursiveReadOnly(m agent.Mount) bool {
+	return m.Recursive == corev1.RecursiveReadOnlyEnabled || m.Recursive == corev1.RecursiveReadOnlyIfPossible
+}
+
+// rootPropagation is that of the container's root, which has to let through what
+// the mounts ask for; "" is the OCI runtime's.
+func rootPropagation(mounts []agent.Mount) string {
+	propagation := ""
+	for _, m := range mounts {
+		switch m.Propagation {
+		case corev1.MountPropagationBidirectional:
+			return "rshared"
+		case corev1.MountPropagationHostToContainer:
+			propagation = "rslave"
+		}
+	}
+	return propagation
 }
 
 // depth counts the components of an absolute path.

@@ -300,3 +300,28 @@ func FuzzParseCgroupMounts(f *testing.F) {
 		}
 	})
 }
+
+func TestBindOptions(t *testing.T) {
+	both, in := corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer
+	for _, test := range []struct {
+		mount agent.Mount
+		want  string
+		root  string
+	}{
+		{agent.Mount{}, "rbind rprivate rw", ""},
+		{agent.Mount{ReadOnly: true}, "rbind rprivate ro", ""},
+		{agent.Mount{ReadOnly: true, Recursive: corev1.RecursiveReadOnlyDisabled}, "rbind rprivate ro", ""},
+		{agent.Mount{ReadOnly: true, Recursive: corev1.RecursiveReadOnlyIfPossible}, "rbind rprivate rro", ""},
+		{agent.Mount{ReadOnly: true, Recursive: corev1.RecursiveReadOnlyEnabled}, "rbind rprivate rro", ""},
+		{agent.Mount{Propagation: corev1.MountPropagationNone}, "rbind rprivate rw", ""},
+		{agent.Mount{Propagation: in}, "rbind rslave rw", "rslave"},
+		{agent.Mount{Propagation: both}, "rbind rshared rw", "rshared"},
+	} {
+		if got := strings.Join(bindOptions(test.mount), " "); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.mount, got, test.want)
+		}
+		if got := rootPropagation([]agent.Mount{{}, test.mount, {}}); got != test.root {
+			t.Errorf("%+v: root %q, want %q", test.mount, got, test.root)
+		}
+	}
+}

@@ -53,3 +53,12 @@ func claimed(v *corev1.Volume, name string, claims Claims) (Directory, error) {
 	_, err = os.Stat(found.Path)
 	return found, err
 }
+
+// claim has the files of a claim's volume belong to the pod's fsGroup.
+func claim(v *corev1.Volume, pod *corev1.Pod, claims Claims) error {
+	found, err := claimed(v, ClaimName(pod, v), claims)
+	if err != nil || !found.Owned || found.ReadOnly {
+		return err
+	}
+	return own(found.Path, pod)
+}

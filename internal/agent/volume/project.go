@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,15 +17,30 @@ import (
 type file struct {
 	content []byte
 	mode    int32
+	owner   *int64 // nil: root
 }
 
 // projector collects the files of a configMap, secret, downwardAPI or projected
 // volume, by their path in it.
 type projector struct {
-	pod    *corev1.Pod
-	source environment.Source
-	facts  environment.Facts
-	files  map[string]file
+	dir   string // of the volume, with the files of the last time; "" for none
+	pod   *corev1.Pod
+	from  Sources
+	files map[string]file
+	due   time.Time // when a token has to be renewed
+}
+
+func newProjector(dir string, pod *corev1.Pod, from Sources) *projector {
+	return &projector{dir: dir, pod: pod, from: from, files: map[string]file{}}
+}
+
+// project makes a volume of objects of the API, or brings it up to date.
+func project(dir string, v *corev1.Volume, pod *corev1.Pod, from Sources) (time.Time, error) {
+	p := newProjector(dir, pod, from)
+	if err := p.volume(v); err != nil {
+		return time.Time{}, err
+	}
+	return p.due, write(dir, p.files, pod)
 }
 
 const defaultMode = int32(0o644)
@@ -47,7 +63,7 @@ func (p *projector) volume(v *corev1.Volume) error {
 	case v.Projected != nil:
 		return p.projected(v.Projected)
 	}
-	return errors.New("volumes of this kind are not supported on this node (supported: configMap, downwardAPI, emptyDir, hostPath, projected, secret)")
+	return errors.New("volumes of this kind are not supported on this node (supported: configMap, downwardAPI, emptyDir, ephemeral, hostPath, persistentVolumeClaim, projected, secret)")
 }
 
 func (p *projector) projected(v *corev1.ProjectedVolumeSource) error {
@@ -61,8 +77,12 @@ func (p *projector) projected(v *corev1.ProjectedVolumeSource) error {
 			err = p.secret(s.Secret.Name, s.Secret.Items, s.Secret.Optional, mode)
 		case s.DownwardAPI != nil:
 			err = p.downward(s.DownwardAPI.Items, mode)
+		case s.ServiceAccountToken != nil:
+			err = p.token(s.ServiceAccountToken, mode)
+		case s.ClusterTrustBundle != nil:
+			err = errors.New("clusterTrustBundle is not supported on this node: project a configMap with the certificates")
 		default:
-			err = errors.New("a projected source of this kind is not supported on this node (supported: configMap, downwardAPI, secret)")
+			err = errors.New("a projected source of this kind is not supported on this node (supported: configMap, downwardAPI, secret, serviceAccountToken)")
 		}
 		if err != nil {
 			return err
@@ -72,7 +92,7 @@ func (p *projector) projected(v *corev1.ProjectedVolumeSource) error {
 }
 
 func (p *projector) configMap(name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
-	cm, err := p.source.ConfigMap(name)
+	cm, err := p.from.Objects.ConfigMap(name)
 	if skip(err, optional) {
 		return nil
 	}
@@ -86,25 +106,25 @@ func (p *projector) configMap(name string, items []corev1.KeyToPath, optional *b
 	for key, value := range cm.BinaryData {
 		data[key] = value
 	}
-	return p.keys("configmap", data, items, optional, mode)
+	return p.keys("configmap references non-existent config key", data, items, optional, mode)
 }
 
 func (p *projector) secret(name string, items []corev1.KeyToPath, optional *bool, mode int32) error {
-	secret, err := p.source.Secret(name)
+	secret, err := p.from.Objects.Secret(name)
 	if skip(err, optional) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return p.keys("secret", secret.Data, items, optional, mode)
+	return p.keys("references non-existent secret key", secret.Data, items, optional, mode)
 }
 
 func skip(err error, optional *bool) bool {
 	return errors.Is(err, environment.ErrNotFound) && optional != nil && *optional
 }
 
-func (p *projector) keys(kind string, data map[string][]byte, items []corev1.KeyToPath, optional *bool, mode int32) error {
+func (p *projector) keys(missing string, data map[string][]byte, items []corev1.KeyToPath, optional *bool, mode int32) error {
 	if len(items) == 0 {
 		for key, content := range data {
 			if err := p.add(key, content, mode); err != nil {
@@ -119,7 +139,7 @@ func (p *projector) keys(kind string, data map[string][]byte, items []corev1.Key
 			continue
 		}
 		if !ok {
-			return fmt.Errorf("%s references non-existent key: %s", kind, item.Key)
+			return fmt.Errorf("%s: %s", missing, item.Key)
 		}
 		if err := p.add(item.Path, content, modeOr(item.Mode, mode)); err != nil {
 			return err
@@ -134,9 +154,9 @@ func (p *projector) downward(items []corev1.DownwardAPIVolumeFile, mode int32) e
 		var err error
 		switch item := &items[i]; {
 		case item.FieldRef != nil:
-			value, err = environment.Field(p.pod, item.FieldRef.FieldPath, p.facts)
+			value, err = environment.Field(p.pod, item.FieldRef.FieldPath, p.from.Facts)
 		case item.ResourceFieldRef != nil:
-			value, err = environment.Resource(p.pod, nil, item.ResourceFieldRef, p.facts)
+			value, err = environment.Resource(p.pod, nil, item.ResourceFieldRef, p.from.Facts)
 		}
 		if err != nil {
 			return err
@@ -155,6 +175,6 @@ func (p *projector) add(name string, content []byte, mode int32) error {
 	if !filepath.IsLocal(clean) || clean == "." || strings.HasPrefix(clean, "..") {
 		return fmt.Errorf("invalid path %q: it must be relative and stay in the volume", name)
 	}
-	p.files[clean] = file{content, mode}
+	p.files[clean] = file{content: content, mode: mode}
 	return nil
 }

@@ -5,11 +5,10 @@ package volume
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
-	"github.com/cyphar/filepath-securejoin"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -33,38 +32,78 @@ func (e *Error) Unwrap() error { return e.Err }
 type Sources struct {
 	Objects environment.Source
 	Claims  Claims // nil: there are none
+	Tokens  Tokens // nil: there are none
 	Facts   environment.Facts
 }
 
 // Prepare makes the volumes of a pod below dir, one directory for each, and is
-// idempotent: what an emptyDir holds stays. Errors are of type *Error, joined,
-// one for each volume that failed.
-func Prepare(dir string, pod *corev1.Pod, from Sources) error {
-	var errs []error
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if err := prepare(filepath.Join(dir, v.Name), v, pod, from); err != nil {
-			errs = append(errs, &Error{v.Name, err})
+// idempotent: what an emptyDir holds stays. It returns when Refresh is due
+// though no object has changed, zero for never. Errors are of type *Error,
+// joined, one for each volume that failed.
+func Prepare(dir string, pod *corev1.Pod, from Sources) (time.Time, error) {
+	return each(pod, func(v *corev1.Volume) (time.Time, error) {
+		switch path := filepath.Join(dir, v.Name); {
+		case v.HostPath != nil:
+			return time.Time{}, hostPath(v.HostPath)
+		case v.EmptyDir != nil:
+			return time.Time{}, emptyDir(path, v.EmptyDir, pod, from.Facts)
+		case ClaimName(pod, v) != "":
+			return time.Time{}, claim(v, pod, from.Claims)
+		default:
+			return project(path, v, pod, from)
 		}
-	}
-	return errors.Join(errs...)
+	})
+}
+
+// Refresh brings those volumes up to date that Prepare has made of objects of
+// the API, and returns what Prepare does.
+func Refresh(dir string, pod *corev1.Pod, from Sources) (time.Time, error) {
+	return each(pod, func(v *corev1.Volume) (time.Time, error) {
+		if !Projected(v) {
+			return time.Time{}, nil
+		}
+		return project(filepath.Join(dir, v.Name), v, pod, from)
+	})
 }
 
 // Check returns the errors that Prepare would find in what a pod's volumes refer
-// to, and makes nothing. Paths of the node are not looked at.
+// to, and makes nothing. Paths of the node, claims and tokens are not looked at.
 func Check(pod *corev1.Pod, from Sources) error {
+	from.Tokens = noTokens{}
+	_, err := each(pod, func(v *corev1.Volume) (time.Time, error) {
+		if v.HostPath != nil || v.EmptyDir != nil || ClaimName(pod, v) != "" {
+			return time.Time{}, nil
+		}
+		return time.Time{}, newProjector("", pod, from).volume(v)
+	})
+	return err
+}
+
+// each does something with each volume of a pod, and returns the earliest of the
+// times that are not zero.
+func each(pod *corev1.Pod, do func(*corev1.Volume) (time.Time, error)) (due time.Time, err error) {
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.HostPath != nil || v.EmptyDir != nil || ClaimName(pod, v) != "" {
-			continue
-		}
-		p := projector{pod: pod, source: from.Objects, facts: from.Facts, files: map[string]file{}}
-		if err := p.volume(v); err != nil {
+		at, err := do(v)
+		if err != nil {
 			errs = append(errs, &Error{v.Name, err})
 		}
+		due = earlier(due, at)
 	}
-	return errors.Join(errs...)
+	return due, errors.Join(errs...)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Projected: the volume is made of objects of the API, whose changes it follows.
+func Projected(v *corev1.Volume) bool {
+	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
 }
 
 // Locate returns where the volumes of a pod are that Prepare has made below dir.
@@ -72,7 +111,7 @@ func Locate(dir string, pod *corev1.Pod, claims Claims) (map[string]Directory, e
 	places := map[string]Directory{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		place := Directory{Path: filepath.Join(dir, v.Name)}
+		place := Directory{Path: filepath.Join(dir, v.Name), ReadOnly: Projected(v)}
 		if v.HostPath != nil {
 			place.Path = v.HostPath.Path
 		}
@@ -87,122 +126,17 @@ func Locate(dir string, pod *corev1.Pod, claims Claims) (map[string]Directory, e
 	return places, nil
 }
 
-func prepare(dir string, v *corev1.Volume, pod *corev1.Pod, from Sources) error {
-	switch {
-	case v.HostPath != nil:
-		return hostPath(v.HostPath)
-	case v.EmptyDir != nil:
-		return emptyDir(dir, v.EmptyDir, pod)
-	case ClaimName(pod, v) != "":
-		_, err := claimed(v, ClaimName(pod, v), from.Claims)
-		return err
-	}
-	p := projector{pod: pod, source: from.Objects, facts: from.Facts, files: map[string]file{}}
-	if err := p.volume(v); err != nil {
-		return err
-	}
-	return write(dir, p.files, fsGroup(pod))
-}
-
-func fsGroup(pod *corev1.Pod) int {
-	if sc := pod.Spec.SecurityContext; sc != nil && sc.FSGroup != nil {
-		return int(*sc.FSGroup)
-	}
-	return -1
-}
-
-func emptyDir(dir string, source *corev1.EmptyDirVolumeSource, pod *corev1.Pod) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	if source.Medium == corev1.StorageMediumMemory && !mountPoint(dir) {
-		options := "mode=0777"
-		if source.SizeLimit != nil && source.SizeLimit.Value() > 0 {
-			options += fmt.Sprintf(",size=%d", source.SizeLimit.Value())
-		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-			return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
-		}
-	}
-	mode := fs.FileMode(0o777)
-	if group := fsGroup(pod); group >= 0 {
-		if err := os.Chown(dir, -1, group); err != nil {
-			return err
-		}
-		mode |= fs.ModeSetgid
-	}
-	return os.Chmod(dir, mode)
-}
-
-func mountPoint(dir string) bool {
-	var here, above unix.Stat_t
-	return unix.Lstat(dir, &here) == nil && unix.Lstat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
-}
-
-// hostPath checks a path of the node as its type says, and makes it for the
-// types that ask for it.
-func hostPath(source *corev1.HostPathVolumeSource) error {
-	kind := corev1.HostPathUnset
-	if source.Type != nil {
-		kind = *source.Type
-	}
-	switch kind {
-	case corev1.HostPathDirectoryOrCreate:
-		if err := os.MkdirAll(source.Path, 0o755); err != nil {
-			return err
-		}
-	case corev1.HostPathFileOrCreate:
-		f, err := os.OpenFile(source.Path, os.O_CREATE, 0o644)
-		if err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-	}
-	info, err := os.Stat(source.Path)
-	if kind == corev1.HostPathUnset && errors.Is(err, fs.ErrNotExist) {
-		return os.MkdirAll(source.Path, 0o755)
-	}
-	if err != nil {
-		return fmt.Errorf("hostPath type check failed: %w", err)
-	}
-	mode := info.Mode()
-	fits := map[corev1.HostPathType]bool{
-		corev1.HostPathUnset:             true,
-		corev1.HostPathDirectoryOrCreate: mode.IsDir(),
-		corev1.HostPathDirectory:         mode.IsDir(),
-		corev1.HostPathFileOrCreate:      mode.IsRegular(),
-		corev1.HostPathFile:              mode.IsRegular(),
-		corev1.HostPathSocket:            mode&fs.ModeSocket != 0,
-		corev1.HostPathCharDev:           mode&fs.ModeCharDevice != 0,
-		corev1.HostPathBlockDev:          mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0,
-	}
-	if !fits[kind] {
-		return fmt.Errorf("hostPath type check failed: %s is not a %s", source.Path, kind)
-	}
-	return nil
-}
-
-// SubPath returns the path of a file or directory inside a volume, which it
-// makes as a directory if nothing is there. Symbolic links are followed inside
-// the volume only.
-func SubPath(volume, sub string) (string, error) {
-	path, err := securejoin.SecureJoin(volume, sub)
-	if err != nil {
-		return "", fmt.Errorf("subPath %q: %w", sub, err)
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(path, 0o777); err != nil {
-			return "", fmt.Errorf("subPath %q: %w", sub, err)
-		}
-	}
-	return path, nil
-}
-
 // Remove takes a pod's directory away with everything mounted below it.
 func Remove(dir string) error {
-	mounts, err := mountsBelow(dir)
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// unmountBelow unmounts everything in or at a path.
+func unmountBelow(path string) error {
+	mounts, err := mountsBelow(path)
 	if err != nil {
 		return err
 	}
@@ -211,5 +145,5 @@ func Remove(dir string) error {
 			return fmt.Errorf("unmount %s: %w", mounts[i], err)
 		}
 	}
-	return os.RemoveAll(dir)
+	return nil
 }

@@ -51,7 +51,7 @@ func (c claims) Claim(name string) (Directory, error) {
 
 // prepared makes a pod's volumes and returns where they are.
 func prepared(dir string, pod *corev1.Pod, source objects) (map[string]string, error) {
-	if err := Prepare(dir, pod, Sources{Objects: source}); err != nil {
+	if _, err := Prepare(dir, pod, Sources{Objects: source}); err != nil {
 		return nil, err
 	}
 	places, err := Locate(dir, pod, nil)
@@ -148,17 +148,19 @@ func TestRefusals(t *testing.T) {
 	items := func(key, path string) corev1.VolumeSource {
 		return corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Items: []corev1.KeyToPath{{Key: key, Path: path}}}}
 	}
-	file := corev1.HostPathFile
 	for want, source := range map[string]corev1.VolumeSource{
-		`configmap "none" not found`:  {ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}}},
-		"references non-existent key": items("none", "x"),
-		`invalid path "../x"`:         items("a", "../x"),
-		`invalid path "..x"`:          items("a", "..x"),
-		`invalid path "/x"`:           items("a", "/x"),
-		"not supported on this node":  {NFS: &corev1.NFSVolumeSource{}},
-		"hostPath type check failed":  {HostPath: &corev1.HostPathVolumeSource{Path: t.TempDir(), Type: &file}},
-		"a projected source of this":  {Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}},
-		`field path "spec.x" is not`:  {DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "f", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.x"}}}}},
+		`configmap "none" not found`:                         {ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "none"}}},
+		"configmap references non-existent config key: none": items("none", "x"),
+		`invalid path "../x"`:                                items("a", "../x"),
+		`invalid path "..x"`:                                 items("a", "..x"),
+		`invalid path "/x"`:                                  items("a", "/x"),
+		"not supported on this node":                         {NFS: &corev1.NFSVolumeSource{}},
+		"tokens are not supported":                           {Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}},
+		"clusterTrustBundle is not":                          {Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}}}}},
+		"a projected source of this":                         {Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{PodCertificate: &corev1.PodCertificateProjection{}}}}},
+		`medium "HugePages" is not`:                          {EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}},
+		"references non-existent secret key: none":           {Secret: &corev1.SecretVolumeSource{SecretName: "s", Items: []corev1.KeyToPath{{Key: "none", Path: "x"}}}},
+		`field path "spec.x" is not`:                         {DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "f", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.x"}}}}},
 	} {
 		_, err := prepared(t.TempDir(), podWith(corev1.Volume{Name: "v", VolumeSource: source}), objects{map[string]string{"a": "1"}})
 		var failure *Error
@@ -176,7 +178,7 @@ func TestClaims(t *testing.T) {
 		corev1.Volume{Name: "own", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
 	)
 	bound := claims{"c": {Path: here}, "p-own": {Path: here, Owned: true}}
-	if err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err != nil {
+	if _, err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := Locate(t.TempDir(), pod, bound)
@@ -188,21 +190,8 @@ func TestClaims(t *testing.T) {
 		"no such file or directory":                              claims{"c": {Path: here + "/none"}, "p-own": {Path: here}},
 		"claims are not supported on this node":                  nil,
 	} {
-		if err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Prepare(t.TempDir(), pod, Sources{Objects: objects{}, Claims: bound}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
-		}
-	}
-}
-
-func TestSubPath(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Symlink("/etc", filepath.Join(dir, "out")); err != nil {
-		t.Fatal(err)
-	}
-	for sub, want := range map[string]string{"a/b": "a/b", "out/passwd": "etc/passwd", "../../x": "x"} {
-		got, err := SubPath(dir, sub)
-		if err != nil || got != filepath.Join(dir, want) {
-			t.Errorf("SubPath(%q) = %q, %v, want %q inside", sub, got, err, want)
 		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // dataLink names, in a volume made from API objects, the symbolic link to the
@@ -16,41 +19,58 @@ const dataLink = "..data"
 
 // write makes a volume's files be those given, all at once. What is unchanged
 // is not touched.
-func write(dir string, files map[string]file, group int) error {
+func write(dir string, files map[string]file, pod *corev1.Pod) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	current, err := os.Readlink(filepath.Join(dir, dataLink))
-	if err == nil && same(filepath.Join(dir, current), files) {
-		return nil
-	}
-	next, err := os.MkdirTemp(dir, "..")
-	if err != nil {
-		return err
-	}
-	if err := fill(next, files, group); err != nil {
-		return errors.Join(err, os.RemoveAll(next))
-	}
-	temporary := filepath.Join(dir, dataLink+"_tmp")
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Symlink(filepath.Base(next), temporary); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, filepath.Join(dir, dataLink)); err != nil {
-		return err
+	if err != nil || !same(filepath.Join(dir, current), files) {
+		if current, err = swap(dir, files, pod); err != nil {
+			return err
+		}
 	}
 	if err := link(dir, files); err != nil {
 		return err
 	}
-	if current != "" {
-		return os.RemoveAll(filepath.Join(dir, current))
+	return sweep(dir, current)
+}
+
+// swap has the link lead to a new directory with the files, and returns its name.
+func swap(dir string, files map[string]file, pod *corev1.Pod) (string, error) {
+	next, err := os.MkdirTemp(dir, time.Now().UTC().Format("..2006_01_02_15_04_05."))
+	if err != nil {
+		return "", err
+	}
+	if err := fill(next, files, pod); err != nil {
+		return "", errors.Join(err, os.RemoveAll(next))
+	}
+	temporary := filepath.Join(dir, dataLink+"_tmp")
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.Symlink(filepath.Base(next), temporary); err != nil {
+		return "", err
+	}
+	return filepath.Base(next), os.Rename(temporary, filepath.Join(dir, dataLink))
+}
+
+// sweep removes what earlier times have left, but for the current directory.
+func sweep(dir, current string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); strings.HasPrefix(name, "..") && name != dataLink && name != current {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
-func fill(dir string, files map[string]file, group int) error {
+func fill(dir string, files map[string]file, pod *corev1.Pod) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
@@ -62,16 +82,17 @@ func fill(dir string, files map[string]file, group int) error {
 		if err := os.WriteFile(path, f.content, 0o600); err != nil {
 			return err
 		}
-		mode := fs.FileMode(f.mode) & fs.ModePerm
-		if group >= 0 {
-			if err := os.Chown(path, -1, group); err != nil {
+		if f.owner != nil {
+			if err := os.Chown(path, int(*f.owner), -1); err != nil {
 				return err
 			}
-			mode |= 0o040
 		}
-		if err := os.Chmod(path, mode); err != nil {
+		if err := os.Chmod(path, fs.FileMode(f.mode)&fs.ModePerm); err != nil {
 			return err
 		}
+	}
+	if group := fsGroup(pod); group >= 0 {
+		return ownAll(dir, group, readable)
 	}
 	return nil
 }
