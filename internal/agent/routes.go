@@ -3,8 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
-	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,11 +15,8 @@ import (
 	"windlass.dev/windlass/api/v1alpha1"
 )
 
-// leaseLife is how long a node counts as live after it has renewed its lease.
-const leaseLife = 40 * time.Second
-
 // readRoutes reads from the cache, without copying, who may send a pod traffic.
-func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now time.Time) (Routes, error) {
+func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod) (Routes, error) {
 	var routes Routes
 	var services corev1.ServiceList
 	if err := reader.List(ctx, &services, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
@@ -39,12 +36,12 @@ func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now 
 	if len(selects) == 0 {
 		return routes, nil
 	}
-	var slices discoveryv1.EndpointSliceList
-	if err := reader.List(ctx, &slices, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+	var listed discoveryv1.EndpointSliceList
+	if err := reader.List(ctx, &listed, client.InNamespace(pod.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return routes, fmt.Errorf("list endpoint slices: %w", err)
 	}
-	for i := range slices.Items {
-		slice := &slices.Items[i]
+	for i := range listed.Items {
+		slice := &listed.Items[i]
 		service := slice.Labels[discoveryv1.LabelServiceName]
 		selected, has := selects[service]
 		version, err := strconv.ParseUint(slice.ResourceVersion, 10, 64)
@@ -54,16 +51,16 @@ func readRoutes(ctx context.Context, reader client.Reader, pod *corev1.Pod, now 
 		if !selected {
 			routes.Others = max(routes.Others, version)
 		}
-		if listed, ok := listedAs(slice, pod); ok {
-			listed.Service, listed.Version = service, version
-			routes.Slices = append(routes.Slices, listed)
+		if as, ok := listedAs(slice, pod); ok {
+			as.Service, as.Version = service, version
+			routes.Slices = append(routes.Slices, as)
 		}
 	}
 	if len(routes.Slices) == 0 && len(routes.Services) == 0 && routes.Others == 0 {
 		return routes, nil
 	}
 	var err error
-	routes.Proxies, err = readProxies(ctx, reader, now)
+	routes.Proxies, err = readProxies(ctx, reader)
 	return routes, err
 }
 
@@ -85,8 +82,10 @@ func listedAs(slice *discoveryv1.EndpointSlice, pod *corev1.Pod) (Slice, bool) {
 	return Slice{}, false
 }
 
-// readProxies returns how far the proxy of each live node is. Hollow nodes have none.
-func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Proxy, error) {
+// readProxies returns how far the proxy of each live node is. A node lives until
+// the control plane, by the node's Lease and one clock, says that it does not know.
+// Hollow nodes have no proxy.
+func readProxies(ctx context.Context, reader client.Reader) ([]Proxy, error) {
 	var nodes corev1.NodeList
 	if err := reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
@@ -103,7 +102,7 @@ func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Pr
 	for i := range nodes.Items {
 		node := nodes.Items[i].Name
 		own := leases[node]
-		if nodes.Items[i].Labels[v1alpha1.LabelHollow] != "" || own == nil || own.Spec.RenewTime == nil || now.Sub(own.Spec.RenewTime.Time) > leaseLife {
+		if nodes.Items[i].Labels[v1alpha1.LabelHollow] != "" || own == nil || own.Spec.RenewTime == nil || silent(&nodes.Items[i]) {
 			continue
 		}
 		proxy := Proxy{Node: node}
@@ -115,4 +114,11 @@ func readProxies(ctx context.Context, reader client.Reader, now time.Time) ([]Pr
 		proxies = append(proxies, proxy)
 	}
 	return proxies, nil
+}
+
+// silent: nobody has heard of the node's agent for as long as its Lease says.
+func silent(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
+	})
 }

@@ -238,7 +238,7 @@ func (w *worker) readRoutes(ctx context.Context) {
 	if !matters {
 		return
 	}
-	routes, err := readRoutes(ctx, w.agent.cfg.Cache, w.pod, time.Now())
+	routes, err := readRoutes(ctx, w.agent.cfg.Cache, w.pod)
 	if err != nil {
 		w.agent.cfg.Log.Error("Reading routes", "pod", w.pod.Name, "err", err)
 		return

@@ -38,6 +38,7 @@ import (
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
+	"windlass.dev/windlass/internal/controller/tainteviction"
 	"windlass.dev/windlass/internal/dns"
 	"windlass.dev/windlass/internal/event"
 	"windlass.dev/windlass/internal/image"
@@ -179,6 +180,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 		{"garbage-collector-controller", garbage.Setup},
 		{"service-controller", service.Setup},
 		{"node-controller", nodecontroller.Setup},
+		{"taint-eviction-controller", tainteviction.Setup},
 		{"endpoint-controller", func(m manager.Manager, _ record.EventRecorder) error { return endpoints.Setup(m) }},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
 		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},

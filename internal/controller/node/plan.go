@@ -10,8 +10,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// gracePeriod is how old a node's Lease may be while the node counts as alive.
+// gracePeriod is how old a node's Lease may be while the node counts as alive,
+// where the Lease does not say.
 const gracePeriod = 40 * time.Second
+
+// graceOf is how old a node's Lease may be: as it says itself.
+func graceOf(lease *coordinationv1.Lease) time.Duration {
+	if lease == nil || lease.Spec.LeaseDurationSeconds == nil || *lease.Spec.LeaseDurationSeconds <= 0 {
+		return gracePeriod
+	}
+	return time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
+}
 
 // decision is what a node needs now.
 type decision struct {
@@ -20,25 +29,23 @@ type decision struct {
 	Taints     []corev1.Taint
 	Retaint    bool      // the taints differ from the node's
 	Why        string    // for Lost
+	Silent     bool      // nobody speaks for the node's pods
 	WakeAt     time.Time // when the node's Lease is too old, if nothing happens before
 }
 
-// plan decides what a node's status and taints should be, by its Lease, which
-// may be nil. Nobody can have been heard while nobody listened: a node counts as
-// alive at listening, when this controller began.
-func plan(node *corev1.Node, lease *coordinationv1.Lease, listening, now time.Time) decision {
+// plan decides what a node's status and taints should be. The node's Lease, which
+// may be nil, says how long it lives after it was heard; heard is by the clock of
+// this process, since machines' clocks may differ.
+func plan(node *corev1.Node, lease *coordinationv1.Lease, heard, now time.Time) decision {
 	var d decision
-	heard := node.CreationTimestamp.Time
-	if listening.After(heard) {
-		heard = listening
-	}
-	if lease != nil && lease.Spec.RenewTime != nil && lease.Spec.RenewTime.After(heard) {
-		heard = lease.Spec.RenewTime.Time
+	if node.CreationTimestamp.After(heard) {
+		heard = node.CreationTimestamp.Time
 	}
 	d.Conditions = node.Status.Conditions
-	if deadline := heard.Add(gracePeriod); now.Before(deadline) {
+	if deadline := heard.Add(graceOf(lease)); now.Before(deadline) {
 		d.WakeAt = deadline
 	} else {
+		d.Silent = true
 		d.Conditions = unknown(node.Status.Conditions, now)
 		d.Lost = !equality.Semantic.DeepEqual(d.Conditions, node.Status.Conditions)
 		d.Why = "the node's agent has not renewed its Lease since " + heard.UTC().Format(time.RFC3339)
@@ -46,6 +53,19 @@ func plan(node *corev1.Node, lease *coordinationv1.Lease, listening, now time.Ti
 	d.Taints = taints(node, readiness(d.Conditions), now)
 	d.Retaint = !sameTaints(d.Taints, node.Spec.Taints)
 	return d
+}
+
+// unready returns the conditions of a pod whose node is silent: it is not ready.
+// It returns nil when they say so already.
+func unready(pod *corev1.Pod, now time.Time) []corev1.PodCondition {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
+	if i < 0 || pod.Status.Conditions[i].Status != corev1.ConditionTrue {
+		return nil
+	}
+	conditions := slices.Clone(pod.Status.Conditions)
+	conditions[i].Status, conditions[i].Reason, conditions[i].Message = corev1.ConditionFalse, "NodeNotReady", "the node of the pod is not reachable"
+	conditions[i].LastTransitionTime = metav1.NewTime(now)
+	return conditions
 }
 
 // unknown returns the conditions of a node whose agent is silent: all that the
@@ -89,9 +109,14 @@ func taints(node *corev1.Node, ready corev1.ConditionStatus, now time.Time) []co
 	}
 	var result []corev1.Taint
 	for _, taint := range node.Spec.Taints {
-		if wanted, ours := want[taint.Key]; !ours || wanted {
-			result = append(result, taint)
+		if wanted, ours := want[taint.Key]; ours && !wanted {
+			continue
 		}
+		if taint.Effect == corev1.TaintEffectNoExecute && taint.TimeAdded == nil { // somebody's own: tolerations count from now
+			added := metav1.NewTime(now)
+			taint.TimeAdded = &added
+		}
+		result = append(result, taint)
 	}
 	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable} {
 		if !want[key] {
@@ -114,5 +139,7 @@ func withTaint(list []corev1.Taint, taint corev1.Taint) []corev1.Taint {
 }
 
 func sameTaints(a, b []corev1.Taint) bool {
-	return slices.EqualFunc(a, b, func(x, y corev1.Taint) bool { return x.MatchTaint(&y) && x.Value == y.Value })
+	return slices.EqualFunc(a, b, func(x, y corev1.Taint) bool {
+		return x.MatchTaint(&y) && x.Value == y.Value && (x.TimeAdded == nil) == (y.TimeAdded == nil)
+	})
 }

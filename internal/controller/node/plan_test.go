@@ -8,6 +8,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 func TestPlan(t *testing.T) {
@@ -34,8 +35,7 @@ func TestPlan(t *testing.T) {
 				Spec:   corev1.NodeSpec{Taints: test.taints, Unschedulable: test.cordon},
 				Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: test.ready}}},
 			}
-			renewed := metav1.NewMicroTime(now.Add(-test.age))
-			d := plan(node, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, time.Time{}, now)
+			d := plan(node, nil, now.Add(-test.age), now)
 			var taints []string
 			for _, taint := range d.Taints {
 				taints = append(taints, taint.ToString())
@@ -48,23 +48,72 @@ func TestPlan(t *testing.T) {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 			if again := plan(&corev1.Node{Spec: corev1.NodeSpec{Taints: d.Taints, Unschedulable: test.cordon}, Status: corev1.NodeStatus{Conditions: d.Conditions}},
-				&coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}, time.Time{}, now.Add(time.Second)); again.Lost || again.Retaint {
+				nil, now.Add(-test.age), now.Add(time.Second)); again.Lost || again.Retaint {
 				t.Errorf("planned on its own result it writes again: %+v", again)
 			}
 		})
 	}
 }
 
-// A server that was down for long finds old Leases: it listens before it judges.
-func TestListenBeforeJudging(t *testing.T) {
+// A Lease says how long its node lives after it was heard.
+func TestLeaseSaysHowLong(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	renewed := metav1.NewMicroTime(now.Add(-time.Hour))
-	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &renewed}}
 	node := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
-	if d := plan(node, lease, now.Add(-time.Second), now); d.Lost || !d.WakeAt.Equal(now.Add(gracePeriod-time.Second)) {
-		t.Errorf("judged after a second: %+v", d)
+	lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{LeaseDurationSeconds: ptr.To[int32](4)}}
+	if d := plan(node, lease, now.Add(-3*time.Second), now); d.Lost || !d.WakeAt.Equal(now.Add(time.Second)) {
+		t.Errorf("after three seconds: %+v", d)
 	}
-	if d := plan(node, lease, now.Add(-gracePeriod), now); !d.Lost {
-		t.Error("never judged")
+	if d := plan(node, lease, now.Add(-4*time.Second), now); !d.Lost || !d.Silent {
+		t.Errorf("after four seconds: %+v", d)
+	}
+}
+
+// What counts is when a renewal is heard here: a server that was down for long
+// finds old Leases, and listens before it judges; a node's clock may be wrong.
+func TestHeard(t *testing.T) {
+	began := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	r := &reconciler{listening: began, renewals: map[string]renewal{}}
+	for _, step := range []struct {
+		now, said, want time.Duration
+	}{
+		{time.Second, -time.Hour, 0}, // it may have been renewed any time
+		{9 * time.Second, -time.Hour, 0},
+		{10 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
+		{15 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
+		{20 * time.Second, time.Hour, 20 * time.Second},
+	} {
+		said := metav1.NewMicroTime(began.Add(step.said))
+		heard := r.heard("n", &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &said}}, began.Add(step.now))
+		if got := heard.Sub(began); got != step.want {
+			t.Errorf("after %v: heard after %v, want %v", step.now, got, step.want)
+		}
+	}
+}
+
+// The pods of a node that is silent are not ready, and that is written once.
+func TestUnready(t *testing.T) {
+	pod := &corev1.Pod{Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, {Type: corev1.PodReady, Status: corev1.ConditionTrue},
+	}}}
+	pod.Status.Conditions = unready(pod, time.Now())
+	if c := pod.Status.Conditions; len(c) != 2 || c[1].Status != corev1.ConditionFalse || c[1].Reason != "NodeNotReady" || c[0].Status != corev1.ConditionTrue {
+		t.Errorf("conditions %+v", c)
+	}
+	if c := unready(pod, time.Now()); c != nil {
+		t.Errorf("written again: %+v", c)
+	}
+}
+
+func TestTaintsOfOthersCountFromNow(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	node := &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "maintenance", Effect: corev1.TaintEffectNoExecute}}}}
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	d := plan(node, nil, now, now)
+	if !d.Retaint || len(d.Taints) != 1 || !d.Taints[0].TimeAdded.Time.Equal(now) {
+		t.Fatalf("%+v, want the time of now on the taint", d)
+	}
+	node.Spec.Taints = d.Taints
+	if again := plan(node, nil, now, now.Add(time.Second)); again.Retaint || !again.Taints[0].TimeAdded.Time.Equal(now) {
+		t.Errorf("written again: %+v", again)
 	}
 }

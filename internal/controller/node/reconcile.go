@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 // Setup adds the controller to a manager; it runs once the manager starts.
@@ -20,14 +23,48 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&corev1.Node{}).
-		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, listening: time.Now()})
+		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(nodeOf)).
+		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, listening: time.Now(), renewals: map[string]renewal{}})
 }
 
+func nodeOf(_ context.Context, lease client.Object) []reconcile.Request {
+	if lease.GetNamespace() != corev1.NamespaceNodeLease {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: lease.GetName()}}}
+}
+
+// reconciler has one worker, so that what it remembers needs no lock. It may
+// forget: nobody can have been heard while nobody listened, so every node then
+// counts as heard at listening.
 type reconciler struct {
 	client    client.Client
 	recorder  record.EventRecorder
 	now       func() time.Time
 	listening time.Time // when this process began
+	renewals  map[string]renewal
+}
+
+// renewal is a node's sign of life.
+type renewal struct {
+	said  time.Time // in the Lease, by the node's clock
+	heard time.Time // by ours
+}
+
+// heard returns when a node was last heard, by the clock of this process.
+func (r *reconciler) heard(node string, lease *coordinationv1.Lease, now time.Time) time.Time {
+	last, known := r.renewals[node]
+	if !known {
+		last.heard = r.listening
+	}
+	if lease != nil && lease.Spec.RenewTime != nil && !lease.Spec.RenewTime.Time.Equal(last.said) {
+		if known {
+			last.heard = now
+		}
+		last.said = lease.Spec.RenewTime.Time
+	}
+	r.renewals[node] = last
+	return last.heard
 }
 
 // Reconcile looks at one node and its Lease, and writes what the node's agent
@@ -35,6 +72,7 @@ type reconciler struct {
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var node corev1.Node
 	if err := r.client.Get(ctx, req.NamespacedName, &node); err != nil || node.DeletionTimestamp != nil {
+		delete(r.renewals, req.Name)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	lease, err := r.lease(ctx, node.Name)
@@ -42,15 +80,20 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	now := r.now()
-	d := plan(&node, lease, r.listening, now)
+	d := plan(&node, lease, r.heard(node.Name, lease, now), now)
 	if err := r.write(ctx, &node, d); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return ctrl.Result{RequeueAfter: 50 * time.Millisecond}, nil
 		}
 		return ctrl.Result{}, err
 	}
+	if d.Silent {
+		if err := r.silence(ctx, &node, now); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	if d.WakeAt.IsZero() {
-		return ctrl.Result{RequeueAfter: gracePeriod}, nil
+		return ctrl.Result{RequeueAfter: graceOf(lease)}, nil
 	}
 	return ctrl.Result{RequeueAfter: max(d.WakeAt.Sub(now), time.Millisecond)}, nil
 }
@@ -66,6 +109,32 @@ func (r *reconciler) lease(ctx context.Context, node string) (*coordinationv1.Le
 		return nil, fmt.Errorf("read the Lease of node %s: %w", node, err)
 	}
 	return &lease, nil
+}
+
+// silence makes the pods of a node whose agent is silent unready, so that no
+// proxy sends them anything. An agent that comes back says otherwise.
+func (r *reconciler) silence(ctx context.Context, node *corev1.Node, now time.Time) error {
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	var failed []error
+	for i := range pods.Items {
+		seen := &pods.Items[i]
+		conditions := unready(seen, now)
+		if seen.Spec.NodeName != node.Name || conditions == nil {
+			continue
+		}
+		pod := seen.DeepCopy()
+		pod.Status.Conditions = conditions
+		err := r.client.Status().Patch(ctx, pod, client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{}))
+		if client.IgnoreNotFound(err) != nil {
+			failed = append(failed, fmt.Errorf("write that pod %s/%s is not ready: %w", pod.Namespace, pod.Name, err))
+			continue
+		}
+		r.recorder.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
+	}
+	return errors.Join(failed...)
 }
 
 func (r *reconciler) write(ctx context.Context, node *corev1.Node, d decision) error {

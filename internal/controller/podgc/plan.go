@@ -24,8 +24,9 @@ type removal struct {
 }
 
 // plan decides which pods go. missing says since when each node that pods are
-// bound to has been seen missing.
-func plan(pods []*corev1.Pod, missing map[string]time.Time, now time.Time) []removal {
+// bound to has been seen missing, and out names the nodes that are not ready and
+// of which somebody has said that they are out of service.
+func plan(pods []*corev1.Pod, missing map[string]time.Time, out map[string]bool, now time.Time) []removal {
 	var removals []removal
 	var finished []*corev1.Pod
 	for _, pod := range pods {
@@ -35,6 +36,8 @@ func plan(pods []*corev1.Pod, missing map[string]time.Time, now time.Time) []rem
 			removals = append(removals, removal{Pod: pod, Why: "it is being deleted and was never bound to a node"})
 		case gone && !now.Before(since.Add(quarantine)):
 			removals = append(removals, removal{Pod: pod, Fail: !over(pod), Why: "its node " + pod.Spec.NodeName + " is gone"})
+		case out[pod.Spec.NodeName] && pod.DeletionTimestamp != nil:
+			removals = append(removals, removal{Pod: pod, Fail: !over(pod), Why: "it is being deleted, and its node " + pod.Spec.NodeName + " is out of service"})
 		case over(pod):
 			finished = append(finished, pod)
 		}
@@ -48,6 +51,16 @@ func plan(pods []*corev1.Pod, missing map[string]time.Time, now time.Time) []rem
 		}
 	}
 	return removals
+}
+
+// outOfService: the node is not ready, and has the taint by which somebody vouches
+// that nothing runs on it:
+// https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/.
+func outOfService(node *corev1.Node) bool {
+	ready := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+	return !ready && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 }
 
 func over(pod *corev1.Pod) bool {

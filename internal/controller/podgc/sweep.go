@@ -31,6 +31,7 @@ type sweeper struct {
 	cache   client.Client
 	live    client.Reader
 	missing map[string]time.Time
+	out     map[string]bool // nodes that are out of service
 }
 
 func (s *sweeper) run(ctx context.Context) error {
@@ -62,7 +63,7 @@ func (s *sweeper) sweep(ctx context.Context, now time.Time) error {
 		return err
 	}
 	var failed []error
-	for _, removal := range plan(pods, s.missing, now) {
+	for _, removal := range plan(pods, s.missing, s.out, now) {
 		log.FromContext(ctx).Info("Deleting a pod", "pod", client.ObjectKeyFromObject(removal.Pod), "why", removal.Why)
 		failed = append(failed, s.remove(ctx, removal))
 	}
@@ -70,9 +71,9 @@ func (s *sweeper) sweep(ctx context.Context, now time.Time) error {
 }
 
 // lookForNodes notes which of the pods' nodes are missing, asking the API
-// itself about those that the cache does not have.
+// itself about those that the cache does not have, and which are out of service.
 func (s *sweeper) lookForNodes(ctx context.Context, pods []*corev1.Pod, now time.Time) error {
-	missing := map[string]time.Time{}
+	missing, out := map[string]time.Time{}, map[string]bool{}
 	seen := map[string]bool{"": true}
 	for _, pod := range pods {
 		name := pod.Spec.NodeName
@@ -93,9 +94,11 @@ func (s *sweeper) lookForNodes(ctx context.Context, pods []*corev1.Pod, now time
 			}
 		case err != nil:
 			return fmt.Errorf("look for node %s: %w", name, err)
+		default:
+			out[name] = outOfService(&node)
 		}
 	}
-	s.missing = missing
+	s.missing, s.out = missing, out
 	return nil
 }
 

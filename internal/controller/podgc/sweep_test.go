@@ -66,10 +66,43 @@ func TestTooManyFinished(t *testing.T) {
 	}
 	slices.Reverse(pods)
 	var names []string
-	for _, r := range plan(pods, nil, time.Now()) {
+	for _, r := range plan(pods, nil, nil, time.Now()) {
 		names = append(names, r.Pod.Name)
 	}
 	if got := fmt.Sprint(names); got != "[p00000 p00001]" {
 		t.Errorf("%s go, want the two oldest", got)
+	}
+}
+
+// TestOutOfService: of a node of which somebody vouches that nothing runs there,
+// pods that are being deleted go at once; of any other node they stay.
+func TestOutOfService(t *testing.T) {
+	node := func(ready corev1.ConditionStatus, taints ...string) *corev1.Node {
+		n := &corev1.Node{Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}}}}
+		for _, key := range taints {
+			n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute})
+		}
+		return n
+	}
+	for _, test := range []struct {
+		name     string
+		node     *corev1.Node
+		deleting bool
+		goes     bool
+	}{
+		{"lost and out of service", node(corev1.ConditionUnknown, corev1.TaintNodeUnreachable, corev1.TaintNodeOutOfService), true, true},
+		{"not being deleted", node(corev1.ConditionUnknown, corev1.TaintNodeOutOfService), false, false},
+		{"lost only", node(corev1.ConditionUnknown, corev1.TaintNodeUnreachable), true, false},
+		{"ready in spite of the taint", node(corev1.ConditionTrue, corev1.TaintNodeOutOfService), true, false},
+	} {
+		p := pod("p", "n", corev1.PodRunning)
+		if test.deleting {
+			now := metav1.Now()
+			p.DeletionTimestamp = &now
+		}
+		removals := plan([]*corev1.Pod{p}, nil, map[string]bool{"n": outOfService(test.node)}, time.Now())
+		if goes := len(removals) == 1 && removals[0].Fail; goes != test.goes {
+			t.Errorf("%s: goes %t, want %t", test.name, goes, test.goes)
+		}
 	}
 }

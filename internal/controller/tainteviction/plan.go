@@ -1,0 +1,93 @@
+package tainteviction
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
+	"k8s.io/klog/v2"
+)
+
+// eviction is a pod to delete.
+type eviction struct {
+	Pod  *corev1.Pod
+	Lost bool // its node is not reachable: nobody there will say how it ended
+	Why  string
+}
+
+// plan decides which pods of a node go now, and when to look again; zero is when
+// something changes. dark says that no node of the cluster is ready.
+func plan(node *corev1.Node, pods []*corev1.Pod, dark bool, now time.Time) (evictions []eviction, wakeAt time.Time) {
+	taints := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool {
+		return t.Effect != corev1.TaintEffectNoExecute || dark && trouble(t.Key)
+	})
+	if len(taints) == 0 {
+		return nil, time.Time{}
+	}
+	lost := slices.ContainsFunc(taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable })
+	for _, pod := range pods {
+		if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		at, taint := endurance(pod, taints)
+		switch {
+		case taint == nil:
+		case !now.Before(at):
+			evictions = append(evictions, eviction{pod, lost, fmt.Sprintf("it does not tolerate %s of node %s any longer", taint.ToString(), node.Name)})
+		case wakeAt.IsZero() || at.Before(wakeAt):
+			wakeAt = at
+		}
+	}
+	return evictions, wakeAt
+}
+
+// trouble: the taint says that the node is not well, not that somebody wants it empty.
+func trouble(key string) bool {
+	return key == corev1.TaintNodeNotReady || key == corev1.TaintNodeUnreachable
+}
+
+// endurance is until when a pod tolerates all the taints, and the taint that
+// ends it; nil when it tolerates them for good.
+func endurance(pod *corev1.Pod, taints []corev1.Taint) (at time.Time, by *corev1.Taint) {
+	for i := range taints {
+		until, forever := tolerated(pod, &taints[i])
+		if !forever && (by == nil || until.Before(at)) {
+			at, by = until, &taints[i]
+		}
+	}
+	return at, by
+}
+
+// tolerated is until when a pod tolerates one taint. What both have begun counts
+// from the later of them: a pod that comes to a tainted node has its time too.
+func tolerated(pod *corev1.Pod, taint *corev1.Taint) (until time.Time, forever bool) {
+	began := pod.CreationTimestamp.Time
+	if taint.TimeAdded != nil && taint.TimeAdded.After(began) {
+		began = taint.TimeAdded.Time
+	}
+	for i := range pod.Spec.Tolerations {
+		t := &pod.Spec.Tolerations[i]
+		if !schedulinghelpers.TolerationsTolerateTaint(klog.Logger{}, []corev1.Toleration{*t}, taint, false) {
+			continue
+		}
+		if t.TolerationSeconds == nil {
+			return time.Time{}, true
+		}
+		return began.Add(time.Duration(max(*t.TolerationSeconds, 0)) * time.Second), false
+	}
+	return time.Time{}, false
+}
+
+// byPriority orders evictions: the least important first.
+func byPriority(a, b eviction) int {
+	priority := func(e eviction) int32 {
+		if e.Pod.Spec.Priority == nil {
+			return 0
+		}
+		return *e.Pod.Spec.Priority
+	}
+	return cmp.Compare(priority(a), priority(b))
+}

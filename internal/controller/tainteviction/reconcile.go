@@ -1,0 +1,145 @@
+package tainteviction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// darkPause is how often a node's pods are looked at while no node is ready.
+const darkPause = 5 * time.Second
+
+// Setup adds the controller to a manager; it runs once the manager starts.
+// Events on pods go to recorder.
+func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+	r := &reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("tainteviction").
+		For(&corev1.Node{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok := e.ObjectOld.(*corev1.Node)
+			after, too := e.ObjectNew.(*corev1.Node)
+			return !ok || !too || !equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints) || ready(before) != ready(after)
+		}})).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.taintedNodeOf), builder.WithPredicates(predicate.Funcs{
+			UpdateFunc: func(e event.UpdateEvent) bool {
+				before, ok := e.ObjectOld.(*corev1.Pod)
+				after, too := e.ObjectNew.(*corev1.Pod)
+				return !ok || !too || before.Spec.NodeName != after.Spec.NodeName || len(before.Spec.Tolerations) != len(after.Spec.Tolerations)
+			},
+			DeleteFunc: func(event.DeleteEvent) bool { return false },
+		})).
+		Complete(r)
+}
+
+type reconciler struct {
+	client   client.Client
+	recorder record.EventRecorder
+	now      func() time.Time
+}
+
+// taintedNodeOf asks for a pod's node, if that has a taint that concerns its pods.
+func (r *reconciler) taintedNodeOf(ctx context.Context, pod client.Object) []reconcile.Request {
+	var node corev1.Node
+	name := pod.(*corev1.Pod).Spec.NodeName
+	if name == "" || r.client.Get(ctx, client.ObjectKey{Name: name}, &node) != nil || !slices.ContainsFunc(node.Spec.Taints, noExecute) {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+}
+
+func noExecute(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
+
+// Reconcile looks at the pods of one node.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var nodes corev1.NodeList
+	if err := r.client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
+	}
+	at := slices.IndexFunc(nodes.Items, func(n corev1.Node) bool { return n.Name == req.Name })
+	if at < 0 || !slices.ContainsFunc(nodes.Items[at].Spec.Taints, noExecute) {
+		return ctrl.Result{}, nil
+	}
+	node, dark := &nodes.Items[at], true
+	for i := range nodes.Items {
+		dark = dark && !ready(&nodes.Items[i])
+	}
+	pods, err := r.podsOn(ctx, node.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	now := r.now()
+	evictions, wakeAt := plan(node, pods, dark, now)
+	slices.SortStableFunc(evictions, byPriority)
+	var failed []error
+	for _, e := range evictions {
+		failed = append(failed, r.evict(ctx, node, e))
+	}
+	if dark { // until one is ready, which is no event of this node
+		wakeAt = now.Add(darkPause)
+	}
+	if err := errors.Join(failed...); err != nil || wakeAt.IsZero() {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: max(wakeAt.Sub(now), time.Millisecond)}, nil
+}
+
+func (r *reconciler) podsOn(ctx context.Context, node string) ([]*corev1.Pod, error) {
+	var list corev1.PodList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	var pods []*corev1.Pod
+	for i := range list.Items {
+		if list.Items[i].Spec.NodeName == node {
+			pods = append(pods, &list.Items[i])
+		}
+	}
+	return pods, nil
+}
+
+// evict says in a pod's status why it goes, and deletes it.
+func (r *reconciler) evict(ctx context.Context, node *corev1.Node, e eviction) error {
+	key := client.ObjectKeyFromObject(e.Pod)
+	log.FromContext(ctx).Info("Evicting a pod", "pod", key, "why", e.Why)
+	pod := e.Pod.DeepCopy()
+	pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(r.now()),
+		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
+	})
+	if e.Lost {
+		pod.Status.Reason = "NodeLost"
+		pod.Status.Message = fmt.Sprintf("Node %s which was running pod %s is unresponsive", node.Name, pod.Name)
+	}
+	if err := r.client.Status().Patch(ctx, pod, client.MergeFrom(e.Pod)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("say in the status of pod %s why it goes: %w", key, err)
+	}
+	r.recorder.Eventf(e.Pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
+	err := r.client.Delete(ctx, pod, client.Preconditions{UID: &e.Pod.UID})
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("evict pod %s: %w", key, err)
+	}
+	return nil
+}
+
+func ready(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
