@@ -18,6 +18,7 @@ const (
 	ActProbe           ActKind = "Probe"           // a running container
 	ActLook            ActKind = "Look"            // at the sockets in the pod's network namespace
 	ActAwait           ActKind = "Await"           // have the service proxies publish a version
+	ActPostStart       ActKind = "PostStart"       // the hook
 	ActPreStop         ActKind = "PreStop"         // the hook
 	ActStop            ActKind = "Stop"            // the stop signal of the image
 	ActKill            ActKind = "Kill"            // SIGKILL
@@ -48,7 +49,7 @@ func (a Act) Key() string {
 		parts = append(parts, a.Container)
 	case ActProbe:
 		parts = append(parts, a.ID, string(a.Probe))
-	case ActPreStop, ActStop, ActKill, ActRemove:
+	case ActPostStart, ActPreStop, ActStop, ActKill, ActRemove:
 		parts = append(parts, a.ID)
 	}
 	return strings.Join(parts, "/")
@@ -132,6 +133,7 @@ const (
 	ReasonCrashLoopBackOff  = "CrashLoopBackOff"
 	ReasonConfigError       = "CreateContainerConfigError"
 	ReasonRunError          = "RunContainerError"
+	ReasonPostStartHook     = "PostStartHookError"
 	ReasonImagePull         = "ErrImagePull"
 	ReasonImagePullBackOff  = "ImagePullBackOff"
 	ReasonImageNeverPull    = "ErrImageNeverPull"

@@ -57,6 +57,8 @@ func TestAgent(t *testing.T) {
 		{"condemned", testCondemned},
 		{"force", testForce},
 		{"crash", testCrash},
+		{"hooks", testHooks},
+		{"deadline", testDeadline},
 		{"unstartable", testUnstartable},
 		{"pull", testPull},
 		{"config", testConfig},
@@ -485,6 +487,79 @@ func testCrash(t *testing.T, h *harness) {
 	}
 	if !h.events.has("BackOff: Back-off restarting failed container web in pod") {
 		t.Errorf("events: %q", h.events.list)
+	}
+}
+
+// Hooks run around a container's life, and one that fails after the start ends it.
+func testHooks(t *testing.T, h *harness) {
+	release, stopped := make(chan struct{}), make(chan struct{})
+	h.node.AddImage("web", hollow.Program{Exec: func(command []string) (int, []byte) {
+		switch command[0] {
+		case "setup":
+			<-release
+		case "teardown":
+			close(stopped)
+			return 1, []byte("secret")
+		case "broken":
+			return 3, []byte("secret")
+		}
+		return 0, nil
+	}})
+	h.start()
+	hook := func(command string) *corev1.LifecycleHandler {
+		return &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{command}}}
+	}
+	pod := h.pod("p", func(p *corev1.Pod) {
+		p.Annotations = map[string]string{v1alpha1.AnnotationDrain: v1alpha1.DrainOff} // no proxy is here to confirm
+		p.Spec.Containers[0].Ports = nil
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: hook("setup"), PreStop: hook("teardown")}
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "next", Image: "web", ImagePullPolicy: corev1.PullIfNotPresent})
+	})
+	broken := h.pod("broken", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: hook("broken")}
+	})
+	h.until("the first container", func() bool { return len(h.node.Containers()) > 0 })
+	h.until("back-off of the broken one", func() bool { broken = h.get(broken); return waiting(broken) == "CrashLoopBackOff" })
+	if !h.events.has("FailedPostStartHook: PostStartHook failed") || h.events.has("secret") {
+		t.Errorf("events: %q", h.events.list)
+	}
+	h.until("the status", func() bool { pod = h.get(pod); return waiting(pod) == "ContainerCreating" })
+	for _, c := range h.node.Containers() {
+		if c.Name == "next" {
+			t.Error("the next container was started before the hook had ended")
+		}
+	}
+	close(release)
+	h.untilReady(pod)
+	if err := h.client.Delete(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	h.until("pod is gone", func() bool { return h.get(pod) == nil })
+	if !h.events.has("FailedPreStopHook: PreStopHook failed") || h.events.has("secret") {
+		t.Errorf("events: %q", h.events.list)
+	}
+}
+
+// A pod that is active for longer than it may be fails.
+func testDeadline(t *testing.T, h *harness) {
+	h.start()
+	second := int64(1)
+	pod := h.pod("p", func(p *corev1.Pod) {
+		p.Spec.ActiveDeadlineSeconds = &second
+		p.Annotations = map[string]string{v1alpha1.AnnotationDrain: v1alpha1.DrainOff} // no proxy is here to confirm
+	})
+	h.until("failed", func() bool { pod = h.get(pod); return pod.Status.Phase == corev1.PodFailed })
+	if pod.Status.Reason != "DeadlineExceeded" || pod.Status.Message != "Pod was active on the node longer than the specified deadline" {
+		t.Errorf("status %+v", pod.Status)
+	}
+	if !h.events.has("DeadlineExceeded: Pod was active on the node longer than the specified deadline") {
+		t.Errorf("events: %q", h.events.list)
+	}
+	for _, c := range h.node.Containers() {
+		if c.Phase != agent.ContainerExited {
+			t.Errorf("%+v of a pod that has failed", c)
+		}
 	}
 }
 

@@ -75,6 +75,10 @@ type Container struct {
 	// StartError is why the attempt came to nothing. Only the agent knows of
 	// such attempts: a Runtime keeps no record of what it could not start.
 	StartError string
+
+	// Message is what the container has left to say, once it has ended. The agent
+	// reads it where it had the container write it.
+	Message string
 }
 
 // ContainerSpec is everything that a Runtime needs to run one attempt of one
@@ -249,8 +253,9 @@ type Prober interface {
 	// takes at most the probe's timeout.
 	Probe(ctx context.Context, kind ProbeKind, p *corev1.Probe, target probe.Target) error
 
-	// Get does the request of a lifecycle hook, and returns nil for success.
-	Get(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error
+	// Hook does the request of a lifecycle hook, and returns nil if there was an
+	// answer.
+	Hook(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error
 }
 
 // networkProber asks over the network.
@@ -261,7 +266,7 @@ func (networkProber) Probe(ctx context.Context, _ ProbeKind, p *corev1.Probe, ta
 	return probe.Run(ctx, p, target)
 }
 
-// Get implements Prober.
-func (networkProber) Get(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error {
-	return probe.HTTP(ctx, get, target)
+// Hook implements Prober.
+func (networkProber) Hook(ctx context.Context, get *corev1.HTTPGetAction, target probe.Target) error {
+	return probe.Hook(ctx, get, target)
 }

@@ -42,6 +42,8 @@ func (w *worker) prepare(act Act) work {
 		return w.lookWork()
 	case ActAwait:
 		return w.awaitWork(act)
+	case ActPostStart:
+		return w.postStartWork(act, spec)
 	case ActPreStop:
 		return w.preStopWork(act, spec)
 	case ActStop, ActKill:
@@ -112,21 +114,6 @@ func (w *worker) imageWork(act Act, spec *corev1.Container) work {
 	return func(ctx context.Context) (func(), error) {
 		image, err := w.ensureImage(ctx, spec)
 		return func() { w.seen.Images[act.Container] = FoundImage{act.Attempt, image} }, err
-	}
-}
-
-func (w *worker) preStopWork(act Act, spec *corev1.Container) work {
-	a, address := w.agent, w.probeAddress()
-	return func(ctx context.Context) (func(), error) {
-		ctx, cancel := context.WithDeadline(ctx, act.Deadline)
-		defer cancel()
-		failure := a.preStop(ctx, act, spec, address)
-		return func() { // a hook that fails holds nothing up
-			w.progress(act.ID, func(p *StopProgress) { p.PreStopDone = true })
-			if failure != nil {
-				w.tell(Event{act.Container, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: " + failure.Error()})
-			}
-		}, nil
 	}
 }
 
@@ -304,28 +291,6 @@ func (w *worker) probeAddress() string {
 	return w.agent.cfg.NodeIP.String()
 }
 
-func (a *Agent) preStop(ctx context.Context, act Act, spec *corev1.Container, address string) error {
-	hook := spec.Lifecycle.PreStop
-	switch {
-	case hook.Exec != nil:
-		code, output, err := a.cfg.Runtime.Exec(ctx, act.ID, hook.Exec.Command)
-		if err == nil && code != 0 {
-			err = fmt.Errorf("exit code %d: %.200s", code, output)
-		}
-		return err
-	case hook.HTTPGet != nil:
-		return a.cfg.Prober.Get(ctx, hook.HTTPGet, probe.Target{ID: act.ID, Address: address, Ports: spec.Ports})
-	case hook.Sleep != nil:
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(hook.Sleep.Seconds) * time.Second):
-			return nil
-		}
-	}
-	return errors.New("the hook has no handler that is supported (exec, httpGet, sleep)")
-}
-
 func (w *worker) signalWork(act Act, spec *corev1.Container) work {
 	a, imageID := w.agent, w.imageIDOf(act.ID)
 	return func(ctx context.Context) (func(), error) {
@@ -366,13 +331,16 @@ func (w *worker) removeWork(act Act) work {
 			logPath = c.LogPath
 		}
 	}
+	message := a.messageFile(w.pod, act.Container, act.Attempt)
 	return func(ctx context.Context) (func(), error) {
 		if err := a.cfg.Runtime.Remove(ctx, act.ID); err != nil {
 			return nil, err
 		}
 		if !keepLog && logPath != "" {
-			if err := os.Remove(logPath); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return nil, err
+			for _, path := range []string{logPath, message} {
+				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+					return nil, err
+				}
 			}
 		}
 		return func() {
@@ -390,7 +358,7 @@ func (w *worker) removeWork(act Act) work {
 func (seen *Observed) kill(id string) {
 	for i := range seen.Containers {
 		if c := &seen.Containers[i]; c.ID == id && c.Phase == ContainerRunning {
-			c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, 137, time.Now()
+			c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, exitKilled, time.Now()
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // mounts makes the files that every container has and says where they and the
 // volumes belong.
-func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
+func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container, attempt int, ip string, lookup func(string) (string, bool)) ([]Mount, error) {
 	if a.cfg.NoFiles {
 		return nil, nil
 	}
@@ -22,6 +22,11 @@ func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	if err != nil {
 		return nil, &configError{fmt.Errorf("write the pod's files: %w", err)}
 	}
+	message, err := a.messageMount(pod, c, attempt)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("make the file for the termination message: %w", err)}
+	}
+	files = append(files, message...)
 	volumes, err := volume.Locate(a.volumesDir(pod), pod, a.claims(ctx, pod))
 	if err != nil {
 		return nil, &configError{err}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,11 +36,12 @@ type Observed struct {
 	VolumesAt     int       // VolumeChanges when the volumes were last up to date
 	VolumesDue    time.Time // when a token in them has to be renewed; zero is never
 
-	Images map[string]FoundImage   // by container name
-	Probes map[ProbeKey]ProbeState // of containers that run
-	Looks  []Look                  // the last two, oldest first
-	Stops  map[string]StopProgress // by container ID
-	Routes Routes                  // who may send the pod traffic; read while it ends or restarts
+	Images     map[string]FoundImage   // by container name
+	Probes     map[ProbeKey]ProbeState // of containers that run
+	Looks      []Look                  // the last two, oldest first
+	Stops      map[string]StopProgress // by container ID
+	PostStarts map[string]PostStart    // of hooks that have ended, by container ID
+	Routes     Routes                  // who may send the pod traffic; read while it ends or restarts
 
 	Awaited uint64 // the resourceVersion that the proxies have been asked for
 
@@ -85,6 +87,7 @@ type Memory struct {
 	Listening map[string]bool   // container IDs whose declared ports have all listened
 	Told      map[string]string // container name to the back-off that an Event has told
 	Drain     Drain
+	ExpiredAt time.Time // when the pod was first seen to have outlived its activeDeadlineSeconds
 	Moments   v1alpha1.PodMoments
 }
 
@@ -100,6 +103,7 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 		Images:     map[string]FoundImage{},
 		Probes:     map[ProbeKey]ProbeState{},
 		Stops:      map[string]StopProgress{},
+		PostStarts: map[string]PostStart{},
 		Failures:   map[string]Failure{},
 		InFlight:   map[string]bool{},
 		Memory:     Memory{Listening: map[string]bool{}, Told: map[string]string{}},
@@ -111,6 +115,7 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 			continue
 		}
 		if status.Started != nil && *status.Started {
+			seen.PostStarts[id] = PostStart{}
 			seen.Probes[ProbeKey{id, StartupProbe}] = ProbeState{OK: true, Ever: true}
 		}
 		if status.Ready {
@@ -158,9 +163,13 @@ func (seen *Observed) Fail(act Act, reason, message string, at time.Time) Failur
 	return failure
 }
 
-// exitStartError is the exit code that Kubernetes gives a container which could
-// not be started.
-const exitStartError = 128
+// Exit codes: the one that Kubernetes gives a container which could not be
+// started, and those of a process that ended by SIGKILL and by SIGTERM.
+const (
+	exitStartError = 128
+	exitKilled     = 128 + int(syscall.SIGKILL)
+	exitTerminated = 128 + int(syscall.SIGTERM)
+)
 
 // ContainerID is the ID of one attempt at a container of a pod. It follows from
 // what it names, so that an attempt cannot be started twice under two IDs.

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -132,7 +133,7 @@ func (l *life) observe() {
 			continue
 		}
 		if !l.started(u) {
-			if !l.ending() {
+			if !l.ending() && l.begun(u) {
 				l.probe(u, StartupProbe)
 			}
 			continue
@@ -158,15 +159,15 @@ func (l *life) probe(u *unit, kind ProbeKind) {
 	l.do(Act{Kind: ActProbe, Container: u.spec.Name, ID: u.current.ID, Probe: kind})
 }
 
-// started: the container's startup probe, if any, has succeeded.
+// started: the container has begun and its startup probe, if any, has succeeded.
 func (l *life) started(u *unit) bool {
-	return u.running() && (u.spec.StartupProbe == nil || l.seen.Probes[ProbeKey{u.current.ID, StartupProbe}].OK)
+	return l.begun(u) && (u.spec.StartupProbe == nil || l.seen.Probes[ProbeKey{u.current.ID, StartupProbe}].OK)
 }
 
 // ready: the container may get traffic.
 func (l *life) ready(u *unit) bool {
 	switch {
-	case !l.started(u) || l.condemned(u):
+	case !l.started(u) || l.condemned(u) || l.expired():
 		return false
 	case u.spec.ReadinessProbe != nil:
 		return l.seen.Probes[ProbeKey{u.current.ID, ReadinessProbe}].OK
@@ -176,28 +177,39 @@ func (l *life) ready(u *unit) bool {
 }
 
 // condemned: the container is to be stopped and, as its policy says, started
-// again, because its liveness or startup probe has failed.
+// again, because its liveness or startup probe or its postStart hook has failed.
 func (l *life) condemned(u *unit) bool {
 	_, ok := l.condemnation(u)
 	return ok
 }
 
-// verdict is a probe that has condemned a container.
-type verdict struct {
-	kind ProbeKind
-	ProbeState
+// sentence is what has condemned a container.
+type sentence struct {
+	why   string
+	event string // of the container's end, as Kubernetes writes it
+	at    time.Time
+	drain bool // it may have connections
 }
 
-func (l *life) condemnation(u *unit) (verdict, bool) {
+func (l *life) condemnation(u *unit) (sentence, bool) {
+	if hook, failed := l.hookFailed(u); failed {
+		return sentence{why: "its postStart hook failed: " + hook.Message, event: "FailedPostStartHook", at: hook.At}, true
+	}
 	if !u.running() {
-		return verdict{}, false
+		return sentence{}, false
 	}
 	for _, kind := range []ProbeKind{StartupProbe, LivenessProbe} {
-		if state := l.seen.Probes[ProbeKey{u.current.ID, kind}]; probeOf(u.spec, kind) != nil && state.Failed {
-			return verdict{kind, state}, true
+		state := l.seen.Probes[ProbeKey{u.current.ID, kind}]
+		if probeOf(u.spec, kind) == nil || !state.Failed {
+			continue
 		}
+		event := fmt.Sprintf("Container %s failed %s probe", u.spec.Name, strings.ToLower(string(kind)))
+		if u.restartsAfter(exitTerminated) {
+			event += ", will be restarted"
+		}
+		return sentence{why: "its probe failed: " + state.Message, event: event, at: state.FailedAt, drain: true}, true
 	}
-	return verdict{}, false
+	return sentence{}, false
 }
 
 // listening: every TCP port that the container declares has a listener, or the

@@ -29,11 +29,17 @@ type schedule struct {
 	network    bool
 	gone, done bool
 	ran        bool // a container was started, and no agent has ended since
+
+	// What has ever been, by container name and for hooks by ID.
+	tried, begun map[string]bool
+	hooked       map[string]bool
 }
 
 // TestStepKeepsItsPromises: in every schedule no container runs twice, none is
-// started for a pod that is being deleted or out of order, the API forgets a pod
-// only when nothing of it is left, and every pod that is deleted comes to that.
+// started for a pod that is being deleted or has expired, or before those that it
+// comes after, hooks included; no two hooks of a container run at once, and no
+// stop signal goes to one whose hook runs; the API forgets a pod only when nothing
+// of it is left, and every pod that is deleted comes to that.
 func TestStepKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSchedule(t)
@@ -51,12 +57,18 @@ func newSchedule(t *rapid.T) *schedule {
 		RestartPolicy:  rapid.SampledFrom([]corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}).Draw(t, "restartPolicy"),
 		InitContainers: []corev1.Container{{Name: "init", Image: "i"}, {Name: "side", Image: "i", RestartPolicy: &always}},
 		Containers: []corev1.Container{
-			{Name: "web", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 80}}, LivenessProbe: &corev1.Probe{PeriodSeconds: 5}},
+			{Name: "web", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 80}}, LivenessProbe: &corev1.Probe{PeriodSeconds: 5}, Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}, PreStop: &corev1.LifecycleHandler{}}},
 			{Name: "other", Image: "i", Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}},
 		},
 	}}
+	pod.Spec.InitContainers[1].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}, PreStop: &corev1.LifecycleHandler{}}
+	if rapid.Bool().Draw(t, "deadline") {
+		pod.Spec.ActiveDeadlineSeconds = new(int64)
+		*pod.Spec.ActiveDeadlineSeconds = 30
+	}
 	pod.Spec.InitContainers = pod.Spec.InitContainers[:rapid.IntRange(0, 2).Draw(t, "inits")]
-	s := &schedule{T: t, now: stepEpoch, pod: pod, containers: map[string]Container{}}
+	s := &schedule{T: t, now: stepEpoch, pod: pod, containers: map[string]Container{},
+		tried: map[string]bool{}, begun: map[string]bool{}, hooked: map[string]bool{}}
 	s.seen = Recall(pod, nil, nil)
 	return s
 }
@@ -72,9 +84,9 @@ func (s *schedule) decide() {
 		if s.seen.InFlight[act.Key()] {
 			s.Fatalf("%s is in flight already", act)
 		}
+		s.check(act)
 		s.seen.InFlight[act.Key()] = true
 		s.pending = append(s.pending, act)
-		s.check(act)
 	}
 }
 
@@ -110,6 +122,17 @@ func (s *schedule) check(act Act) {
 		if !s.network {
 			s.Fatalf("%s without a network", act)
 		}
+		s.checkOrder(act)
+	case ActPostStart, ActPreStop, ActStop:
+		for _, other := range s.pending {
+			if other.ID != act.ID || other.Kind != ActPostStart && other.Kind != ActPreStop {
+				continue
+			}
+			if act.Kind == ActStop && s.late(other) {
+				continue
+			}
+			s.Fatalf("%s while %s is in flight", act, other)
+		}
 	case ActDeletePod:
 		making := slices.ContainsFunc(s.pending, func(a Act) bool {
 			return a.Kind == ActStart || a.Kind == ActSetupNetwork || a.Kind == ActPrepareVolumes
@@ -125,6 +148,54 @@ func (s *schedule) check(act Act) {
 			if c.Phase == ContainerRunning {
 				s.Fatalf("the network is taken from %s", c.Name)
 			}
+		}
+	}
+}
+
+// late: the deadline has passed, which does not wait for this hook.
+func (s *schedule) late(hook Act) bool {
+	if hook.Kind == ActPreStop && !s.now.Before(hook.Deadline) {
+		return true
+	}
+	if at := s.pod.DeletionTimestamp; at != nil {
+		return !s.now.Before(at.Time)
+	}
+	at := s.seen.Memory.ExpiredAt
+	return !at.IsZero() && !s.now.Before(at.Add(specGrace(s.pod)))
+}
+
+// checkOrder: nothing starts before what it comes after.
+func (s *schedule) checkOrder(act Act) {
+	if expired(s.now, s.pod) {
+		s.Fatalf("%s after the deadline", act)
+	}
+	if s.begun["web"] || s.begun["other"] {
+		return
+	}
+	is := func(name string, met func(Container) bool) bool {
+		for _, c := range s.containers {
+			if c.Name == name && met(c) {
+				return true
+			}
+		}
+		return false
+	}
+	begun := func(c Container) bool { return s.hooked[c.ID] }
+	ended := func(c Container) bool { return c.Phase == ContainerExited }
+	order := []string{"init", "side", "web", "other"}
+	for _, name := range order[:slices.Index(order, act.Container)] {
+		ok := true
+		switch {
+		case containerSpecOf(s.pod, name).Image == "": // the pod has none
+		case name == "init":
+			ok = is(name, func(c Container) bool { return ended(c) && c.ExitCode == 0 })
+		case name == "side":
+			ok = is(name, begun)
+		case name == "web":
+			ok = is(name, begun) || is(name, ended) || s.tried[name]
+		}
+		if !ok {
+			s.Fatalf("%s before %s", act, name)
 		}
 	}
 }
@@ -202,6 +273,7 @@ func (s *schedule) end(i int, ok bool) {
 	s.pending = slices.Delete(s.pending, i, i+1)
 	delete(s.seen.InFlight, key)
 	if !ok {
+		s.tried[act.Container] = true
 		s.seen.Fail(act, ReasonRunError, "it failed", s.now)
 		return
 	}
@@ -220,12 +292,18 @@ func (s *schedule) succeed(act Act) {
 		s.seen.Images[act.Container] = FoundImage{act.Attempt, &Image{ID: "i"}}
 	case ActStart:
 		c := Container{ID: act.ID, PodUID: "uid", Name: act.Container, Attempt: act.Attempt, Phase: ContainerRunning, StartedAt: s.now}
-		s.containers[c.ID], s.ran = c, true
+		s.containers[c.ID], s.ran, s.begun[c.Name] = c, true, true
 		s.seen.Record(c)
 	case ActLook:
 		s.seen.Looks = append(slices.Clone(s.seen.Looks[max(0, len(s.seen.Looks)-1):]), Look{At: s.now})
 	case ActProbe:
 		s.probe(act)
+	case ActPostStart:
+		if s.containers[act.ID].Phase == ContainerRunning {
+			failed := rapid.IntRange(0, 3).Draw(s.T, "hook") == 0
+			s.seen.PostStarts[act.ID] = PostStart{At: s.now, Failed: failed}
+			s.hooked[act.ID] = !failed
+		}
 	case ActPreStop:
 		progress.PreStopDone = true
 	case ActStop, ActKill:
@@ -274,6 +352,7 @@ func (s *schedule) remove(id string) {
 		return
 	}
 	s.seen.Containers = slices.DeleteFunc(s.seen.Containers, func(c Container) bool { return c.ID == id })
+	s.ran = s.ran && len(s.containers) > 0 // of two starts that failed since, nothing tells that one has run before
 }
 
 // finish deletes the pod and lets everything succeed: it has to come to its end.

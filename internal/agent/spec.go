@@ -37,7 +37,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	mounts, err := a.mounts(ctx, pod, c, ip, lookup)
+	mounts, err := a.mounts(ctx, pod, c, act.Attempt, ip, lookup)
 	if err != nil {
 		return ContainerSpec{}, err
 	}

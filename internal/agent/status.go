@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +18,12 @@ func (l *life) status() corev1.PodStatus {
 	status := *l.pod.Status.DeepCopy()
 	status.ObservedGeneration = l.pod.Generation
 	status.Phase = l.phase()
-	if v := l.seen.Verdict; v != nil && !phaseOver(l.pod.Status.Phase) {
+	switch v := l.seen.Verdict; {
+	case l.over():
+	case v != nil:
 		status.Reason, status.Message = v.Reason, v.Message
+	case status.Phase == corev1.PodFailed && l.expired() && !l.endedInTime():
+		status.Reason, status.Message = reasonDeadline, messageDeadline
 	}
 	status.QOSClass = qos.GetPodQOS(l.pod)
 	if status.StartTime == nil {
@@ -40,6 +45,7 @@ func (l *life) status() corev1.PodStatus {
 	if !l.neverBegun(status.Phase) {
 		status.InitContainerStatuses = l.containerStatuses(l.inits)
 		status.ContainerStatuses = l.containerStatuses(l.mains)
+		shortenMessages(status.InitContainerStatuses, status.ContainerStatuses)
 	}
 	l.conditions(&status)
 	return status
@@ -53,13 +59,27 @@ func (l *life) neverBegun(phase corev1.PodPhase) bool {
 // phase follows the documented meaning of each phase; a phase that ends a pod's
 // life is kept.
 func (l *life) phase() corev1.PodPhase {
-	switch l.pod.Status.Phase {
-	case corev1.PodSucceeded, corev1.PodFailed:
+	if l.over() {
 		return l.pod.Status.Phase
 	}
 	if l.seen.Verdict != nil {
 		return corev1.PodFailed
 	}
+	switch {
+	case !l.expired() || l.ending() || l.endedInTime() || len(l.running()) > 0:
+		return l.phaseByContainers()
+	case l.starting():
+		return l.pod.Status.Phase
+	}
+	return corev1.PodFailed
+}
+
+// over: the API has been told that the pod has ended.
+func (l *life) over() bool {
+	return phaseOver(l.pod.Status.Phase)
+}
+
+func (l *life) phaseByContainers() corev1.PodPhase {
 	running := len(l.running()) > 0
 	if !l.mainsBegun() {
 		for _, u := range l.inits {
@@ -72,16 +92,16 @@ func (l *life) phase() corev1.PodPhase {
 	failed, waiting := false, false
 	for _, u := range l.mains {
 		switch {
-		case u.current == nil:
+		case u.current == nil, u.previous == nil && u.running() && l.waiting(u) != nil:
 			waiting = true
-		case u.restarts() && !l.ending(), u.running():
+		case u.restarts() && !l.stopping(), u.running():
 			running = true
 		case !u.completed():
 			failed = true
 		}
 	}
 	switch {
-	case waiting && !l.ending():
+	case waiting && !l.stopping():
 		return corev1.PodPending
 	case running:
 		return corev1.PodRunning
@@ -127,11 +147,11 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 // state is a container's present state. A container that ended and will be
 // started again is waiting if something holds it up, else still terminated.
 func (l *life) state(u *unit) corev1.ContainerState {
-	if u.running() {
-		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *stamp(u.current.StartedAt)}}
-	}
 	if waiting := l.waiting(u); waiting != nil {
 		return corev1.ContainerState{Waiting: waiting}
+	}
+	if u.running() {
+		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *stamp(u.current.StartedAt)}}
 	}
 	return corev1.ContainerState{Terminated: terminated(u.current, u.reason, u.message)}
 }
@@ -150,7 +170,7 @@ func (l *life) lastState(u *unit) corev1.ContainerState {
 
 func terminated(c *Container, reason, message string) *corev1.ContainerStateTerminated {
 	ended := &corev1.ContainerStateTerminated{
-		ExitCode: int32(c.ExitCode), Reason: reason, Message: message,
+		ExitCode: int32(c.ExitCode), Reason: reason, Message: cmp.Or(message, c.Message),
 		StartedAt: *stamp(c.StartedAt), FinishedAt: *stamp(c.FinishedAt),
 	}
 	if c.ID != "" {
@@ -170,10 +190,17 @@ func terminated(c *Container, reason, message string) *corev1.ContainerStateTerm
 	return ended
 }
 
-// waiting says why a container does not run although it has not ended for good;
-// nil if it runs, has ended for good, or is about to be started again at once.
+// waiting says why a container does not run, hook included, although it has not
+// ended for good; nil if it runs, has ended for good, or is about to be started
+// again at once.
 func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
-	if u.running() || u.exited() && (!u.restarts() || l.ending() || l.seen.Gone) {
+	hook, failed := l.hookFailed(u)
+	switch {
+	case failed && !l.stopping():
+		return &corev1.ContainerStateWaiting{Reason: ReasonPostStartHook, Message: hook.Message}
+	case l.beginning(u):
+		return &corev1.ContainerStateWaiting{Reason: l.creating(u)}
+	case u.running() || u.exited() && (!u.restarts() || l.stopping()):
 		return nil
 	}
 	if u.exited() {
@@ -194,11 +221,15 @@ func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
 	case u.exited():
 		return nil
 	}
-	reason := ReasonContainerCreating
+	return &corev1.ContainerStateWaiting{Reason: l.creating(u), Message: l.obstacle()}
+}
+
+// creating is the reason of a container that has nothing against it.
+func (l *life) creating(u *unit) string {
 	if len(l.inits) > 0 && (u.kind != mainUnit || !l.initialized()) {
-		reason = ReasonPodInitializing
+		return ReasonPodInitializing
 	}
-	return &corev1.ContainerStateWaiting{Reason: reason, Message: l.obstacle()}
+	return ReasonContainerCreating
 }
 
 // obstacle is what keeps all containers of the pod from being started, if it

@@ -43,6 +43,8 @@ func Step(now time.Time, pod *corev1.Pod, seen Observed) Decision {
 		l.terminate()
 	case l.finished():
 		l.release()
+	case l.expired():
+		l.expire()
 	default:
 		l.advance()
 	}
@@ -87,12 +89,11 @@ func (l *life) all() []*unit { return append(slices.Clone(l.inits), l.mains...) 
 // ending: the pod has been deleted and lives out its grace period.
 func (l *life) ending() bool { return l.pod.DeletionTimestamp != nil }
 
+// stopping: no container of the pod is to be started any more.
+func (l *life) stopping() bool { return l.ending() || l.expired() || l.seen.Gone }
+
 // finished: no container of the pod will run again.
 func (l *life) finished() bool {
-	switch l.pod.Status.Phase {
-	case corev1.PodSucceeded, corev1.PodFailed:
-		return true
-	}
 	switch l.phase() {
 	case corev1.PodSucceeded, corev1.PodFailed:
 		return true
@@ -146,6 +147,9 @@ func (l *life) failure(kind ActKind, container string) (Failure, bool) {
 // advance brings the pod towards all its containers running.
 func (l *life) advance() {
 	l.restartCondemned()
+	if until := activeUntil(l.pod); !until.IsZero() {
+		l.wake(until)
+	}
 	if l.mainsDone() {
 		l.endRunning()
 	}
@@ -156,6 +160,7 @@ func (l *life) advance() {
 		}
 	}
 	l.freshen()
+	l.runHooks()
 	l.observe()
 	l.forgetOldAttempts()
 }
@@ -188,7 +193,9 @@ func (l *life) wanted() []*unit {
 		}
 	}
 	for _, u := range l.mains {
-		want(u)
+		if want(u); l.holdsNext(u) {
+			break
+		}
 	}
 	return wanted
 }

@@ -122,6 +122,10 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		version, err := strconv.ParseUint(name, 10, 64)
 		w.seen.Awaited = version
 		return "", err
+	case "postStart":
+		id := w.last(name).ID
+		w.finish(Act{Kind: ActPostStart, ID: id})
+		w.seen.PostStarts[id] = PostStart{At: w.now, Failed: arg("fails", "") != "", Message: arg("fails", "")}
 	case "signalled", "hooked", "killed":
 		return "", w.stopped(d.Cmd, name)
 	case "removed":

@@ -2,7 +2,7 @@ package agent
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +10,7 @@ import (
 
 const (
 	lingerLimit    = time.Second             // for peers to confirm the last bytes
-	preStopExtra   = 2 * time.Second         // for a container whose hook took the whole grace period
+	lateExtra      = 2 * time.Second         // for a container whose turn came when the grace period was over
 	killAgain      = 5 * time.Second         // between SIGKILLs
 	imagePullShown = 2500 * time.Millisecond // how long ErrImagePull shows before ImagePullBackOff
 )
@@ -19,9 +19,9 @@ const (
 // left, and only then lets the API forget it.
 func (l *life) terminate() {
 	l.d.Ending = true
-	if running := l.running(); len(running) > 0 {
+	if len(l.running()) > 0 {
 		if l.drained() {
-			l.stop(l.stopGroup(), l.deadline())
+			l.stopInTurn(l.deadline())
 		}
 		l.observe()
 		return
@@ -151,11 +151,23 @@ func (l *life) stopBegan() bool {
 	return false
 }
 
-// stopGroup returns the containers to stop now: first the main and plain init
+// stopInTurn stops what runs. The preStop hooks of all containers run at once,
+// the signals go in turn.
+func (l *life) stopInTurn(deadline time.Time) {
+	group := l.stopGroup(deadline)
+	l.stop(group, deadline)
+	for _, u := range l.running() {
+		if !slices.Contains(group, u) {
+			l.preStop(u, deadline)
+		}
+	}
+}
+
+// stopGroup returns the containers to signal now: first the main and plain init
 // ones together, then the sidecars one by one in reverse. After the deadline all.
-func (l *life) stopGroup() []*unit {
+func (l *life) stopGroup(deadline time.Time) []*unit {
 	running := l.running()
-	if l.ending() && !l.now.Before(l.deadline()) {
+	if !l.now.Before(deadline) {
 		return running
 	}
 	var group []*unit
@@ -174,74 +186,115 @@ func (l *life) stopGroup() []*unit {
 // what still runs at the deadline.
 func (l *life) stop(units []*unit, deadline time.Time) {
 	for _, u := range units {
-		id, progress := u.current.ID, l.seen.Stops[u.current.ID]
-		act := Act{Container: u.spec.Name, ID: id, Deadline: deadline}
-		hook := u.spec.Lifecycle != nil && u.spec.Lifecycle.PreStop != nil && (l.seen.Verdict == nil || l.seen.Verdict.Grace > 0)
-		killAt := deadline
-		if hook && !progress.SignalledAt.IsZero() && progress.SignalledAt.Add(preStopExtra).After(killAt) {
-			killAt = progress.SignalledAt.Add(preStopExtra)
-		}
+		progress := l.seen.Stops[u.current.ID]
+		killAt := l.killAt(u, deadline)
 		late := !l.now.Before(killAt)
+		act := Act{Container: u.spec.Name, ID: u.current.ID}
 		switch {
-		case hook && !progress.PreStopDone && !late:
-			act.Kind, act.Why = ActPreStop, "its hook runs before the stop signal"
-		case progress.SignalledAt.IsZero() && (hook || !late):
+		case !late && l.seen.InFlight[Act{Kind: ActPostStart, ID: u.current.ID}.Key()]:
+			l.why("waiting for the postStart hook of %s to be cut off", u.spec.Name)
+		case !late && l.preStop(u, deadline):
+		case progress.SignalledAt.IsZero() && (!late || l.signalledLate(u)):
 			act.Kind, act.Why = ActStop, l.stopReason(u)
+			l.end(u, act)
 		case !late:
-			l.wake(killAt)
 			l.why("waiting for %s to end", u.spec.Name)
-			continue
 		case l.now.Before(progress.KilledAt.Add(killAgain)):
 			l.wake(progress.KilledAt.Add(killAgain))
-			continue
 		default:
 			act.Kind, act.Why = ActKill, "its grace period is over"
+			l.end(u, act)
 		}
 		if !late {
 			l.wake(killAt)
 		}
-		l.why("stopping %s", u.spec.Name)
-		if l.do(act) && progress == (StopProgress{}) {
-			l.tellStop(u)
-		}
 	}
 }
 
+// preStop plans the hook of a container that is to be stopped, and reports
+// whether the stop signal has to wait for it.
+func (l *life) preStop(u *unit, deadline time.Time) bool {
+	if hookOf(u.spec, ActPreStop) == nil || l.seen.Stops[u.current.ID].PreStopDone || !l.now.Before(deadline) {
+		return false
+	}
+	l.end(u, Act{Kind: ActPreStop, Container: u.spec.Name, ID: u.current.ID, Deadline: deadline, Why: "its hook runs before the stop signal"})
+	return true
+}
+
+// end plans one step of a container's end, and tells of the first.
+func (l *life) end(u *unit, act Act) {
+	l.why("stopping %s", u.spec.Name)
+	if l.do(act) && l.seen.Stops[u.current.ID] == (StopProgress{}) {
+		l.tellStop(u)
+	}
+}
+
+// signalledLate: the signal may come only when the deadline has passed, because
+// a hook or other containers had to end before.
+func (l *life) signalledLate(u *unit) bool {
+	return l.stopGrace() > 0 && (hookOf(u.spec, ActPreStop) != nil || u.kind == sidecarUnit)
+}
+
+// stopGrace is how long the containers have to end once they are told to.
+func (l *life) stopGrace() time.Duration {
+	switch {
+	case l.ending():
+		return l.grace()
+	case l.seen.Verdict != nil:
+		return min(l.seen.Verdict.Grace, specGrace(l.pod))
+	}
+	return specGrace(l.pod)
+}
+
+// killAt is when a container is killed: at the deadline, or if it was signalled
+// late, a little after the signal.
+func (l *life) killAt(u *unit, deadline time.Time) time.Time {
+	signalled := l.seen.Stops[u.current.ID].SignalledAt
+	if extra := signalled.Add(lateExtra); l.signalledLate(u) && !signalled.IsZero() && extra.After(deadline) {
+		return extra
+	}
+	return deadline
+}
+
 func (l *life) tellStop(u *unit) {
-	if state, ok := l.condemnation(u); ok && !l.ending() {
-		l.tell(u.spec.Name, corev1.EventTypeNormal, "Killing", "Container %s failed %s probe, will be restarted", u.spec.Name, strings.ToLower(string(state.kind)))
+	if sentence, ok := l.condemnation(u); ok && !l.stopping() {
+		l.tell(u.spec.Name, corev1.EventTypeNormal, "Killing", "%s", sentence.event)
 		return
 	}
 	l.tell(u.spec.Name, corev1.EventTypeNormal, "Killing", "Stopping container %s", u.spec.Name)
 }
 
 func (l *life) stopReason(u *unit) string {
-	if state, ok := l.condemnation(u); ok && !l.ending() {
-		return "its probe failed: " + state.Message
+	sentence, condemned := l.condemnation(u)
+	switch {
+	case l.ending():
+		return "the pod is drained"
+	case l.expired():
+		return "the pod has outlived its activeDeadlineSeconds"
+	case condemned:
+		return sentence.why
 	}
-	if !l.ending() {
-		return "the pod has finished"
-	}
-	return "the pod is drained"
+	return "the pod has finished"
 }
 
-// restartCondemned stops containers that have failed their liveness or startup
-// probe, after a drain: while one of them is not ready, the pod is not, and so
-// gets no new connections.
+// restartCondemned stops containers that have failed a probe or their postStart
+// hook, after a drain: while one of them is not ready, the pod is not, and so
+// gets no new connections. One whose hook has failed never had any.
 func (l *life) restartCondemned() {
 	condemned := false
 	for _, u := range l.running() {
-		state, ok := l.condemnation(u)
+		sentence, ok := l.condemnation(u)
 		if !ok {
 			continue
 		}
 		condemned = true
 		grace := l.restartGrace(u)
 		stopping := l.seen.Stops[u.current.ID] != StopProgress{}
-		if !drainOff(l.pod) && grace > 0 && !stopping && !l.drainStep(u.spec.Name, state.FailedAt, grace, true) {
+		drain := sentence.drain && !drainOff(l.pod) && grace > 0 && !stopping
+		if drain && !l.drainStep(u.spec.Name, sentence.at, grace, true) {
 			continue
 		}
-		l.stop([]*unit{u}, state.FailedAt.Add(grace))
+		l.stop([]*unit{u}, sentence.at.Add(grace))
 	}
 	if !condemned {
 		l.d.Memory.Drain = Drain{}
@@ -271,15 +324,12 @@ func (l *life) endRunning() {
 	if len(l.running()) == 0 {
 		return
 	}
-	group, grace := l.stopGroup(), specGrace(l.pod)
-	if v := l.seen.Verdict; v != nil {
-		group, grace = l.running(), min(v.Grace, grace)
+	l.d.Ending = true
+	deadline := l.now.Add(l.stopGrace())
+	if began := l.seen.Stops[l.stopGroup(deadline)[0].current.ID].SignalledAt; !began.IsZero() {
+		deadline = began.Add(l.stopGrace())
 	}
-	deadline := l.now.Add(grace)
-	if began := l.seen.Stops[group[0].current.ID].SignalledAt; !began.IsZero() {
-		deadline = began.Add(grace)
-	}
-	l.stop(group, deadline)
+	l.stopInTurn(deadline)
 }
 
 // lingering: the last container has just ended and a peer has not confirmed yet

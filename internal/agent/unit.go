@@ -2,7 +2,6 @@ package agent
 
 import (
 	"cmp"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -20,7 +19,7 @@ const (
 type unit struct {
 	kind     unitKind
 	spec     *corev1.Container
-	restart  corev1.RestartPolicy
+	restart  restart
 	current  *Container // the last attempt, nil before the first
 	previous *Container // the attempt before it
 	reason   string     // why current ended, where its record does not say
@@ -32,25 +31,18 @@ type unit struct {
 func (l *life) units() (inits, mains []*unit) {
 	for i := range l.pod.Spec.InitContainers {
 		spec := &l.pod.Spec.InitContainers[i]
-		u := &unit{kind: initUnit, spec: spec, restart: initRestart(l.pod.Spec.RestartPolicy)}
-		if spec.RestartPolicy != nil && *spec.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			u.kind, u.restart = sidecarUnit, corev1.RestartPolicyAlways
+		u := &unit{kind: initUnit, spec: spec, restart: initRestart(l.pod.Spec.RestartPolicy).orOwn(spec)}
+		if u.restart.policy == corev1.RestartPolicyAlways {
+			u.kind = sidecarUnit
 		}
 		inits = append(inits, l.recall(u, l.pod.Status.InitContainerStatuses))
 	}
 	for i := range l.pod.Spec.Containers {
-		u := &unit{kind: mainUnit, spec: &l.pod.Spec.Containers[i], restart: l.pod.Spec.RestartPolicy}
+		spec := &l.pod.Spec.Containers[i]
+		u := &unit{kind: mainUnit, spec: spec, restart: restart{policy: l.pod.Spec.RestartPolicy}.orOwn(spec)}
 		mains = append(mains, l.recall(u, l.pod.Status.ContainerStatuses))
 	}
 	return inits, mains
-}
-
-// initRestart is the restart policy of a pod's plain init containers.
-func initRestart(policy corev1.RestartPolicy) corev1.RestartPolicy {
-	if policy == corev1.RestartPolicyNever {
-		return corev1.RestartPolicyNever
-	}
-	return corev1.RestartPolicyOnFailure
 }
 
 // recall finds the records of a unit: the runtime's, and where the runtime has
@@ -98,7 +90,7 @@ func (u *unit) recallStatus(status *corev1.ContainerStatus) {
 		id, _ := containerID(status.ContainerID)
 		u.current = &Container{
 			ID: id, Name: status.Name, Attempt: int(status.RestartCount), ImageID: status.ImageID, Image: status.Image,
-			Phase: ContainerExited, ExitCode: 137, StartedAt: status.State.Running.StartedAt.Time,
+			Phase: ContainerExited, ExitCode: exitKilled, StartedAt: status.State.Running.StartedAt.Time,
 		}
 		u.reason = ReasonStatusUnknown
 		u.message = "The container could not be located when the agent looked for it"
@@ -115,7 +107,7 @@ func fromTerminated(attempt int, status *corev1.ContainerStatus, ended *corev1.C
 		startError = cmp.Or(ended.Message, "it could not be started")
 	}
 	return &Container{
-		StartError: startError, ID: id, Name: status.Name, Attempt: attempt, ImageID: status.ImageID, Image: status.Image,
+		StartError: startError, Message: ended.Message, ID: id, Name: status.Name, Attempt: attempt, ImageID: status.ImageID, Image: status.Image,
 		Phase: ContainerExited, ExitCode: int(ended.ExitCode), OOMKilled: ended.Reason == ReasonOOMKilled,
 		StartedAt: ended.StartedAt.Time, FinishedAt: ended.FinishedAt.Time,
 	}
@@ -128,10 +120,10 @@ func (u *unit) exited() bool  { return u.current != nil && u.current.Phase == Co
 func (u *unit) completed() bool { return u.exited() && u.current.ExitCode == 0 }
 
 // restarts: the container has ended and its policy wants it started again.
-func (u *unit) restarts() bool {
-	return u.exited() && (u.restart == corev1.RestartPolicyAlways ||
-		u.restart == corev1.RestartPolicyOnFailure && u.current.ExitCode != 0)
-}
+func (u *unit) restarts() bool { return u.exited() && u.restartsAfter(u.current.ExitCode) }
+
+// restartsAfter: its policy wants it started again after an end with this code.
+func (u *unit) restartsAfter(exitCode int) bool { return u.restart.wants(exitCode) }
 
 // nextAttempt is the number of the attempt that would be started next.
 func (u *unit) nextAttempt() int {
@@ -139,33 +131,4 @@ func (u *unit) nextAttempt() int {
 		return 0
 	}
 	return u.current.Attempt + 1
-}
-
-// The back-off between the end of a container and its next start, as Kubernetes
-// documents it: none for the first restart, then 10 s, doubled each time up to
-// five minutes, and forgotten once the container has run for ten minutes.
-var restartLadder = []time.Duration{0, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 300 * time.Second}
-
-const restartReset = 10 * time.Minute
-
-// restartDelay is the wait between the end of current and the next start. It
-// follows from the two last records alone (the wait before current was started
-// tells the rung of the ladder), so it needs no counter that could be lost.
-func restartDelay(current, previous *Container) time.Duration {
-	if current.Attempt == 0 || previous == nil || current.FinishedAt.Sub(current.StartedAt) >= restartReset {
-		return 0
-	}
-	const slack = 1500 * time.Millisecond // the API keeps whole seconds
-	waited := current.StartedAt.Sub(previous.FinishedAt) + slack
-	for rung := len(restartLadder) - 1; rung >= 0; rung-- {
-		if waited >= restartLadder[rung] {
-			return restartLadder[min(rung+1, len(restartLadder)-1)]
-		}
-	}
-	return restartLadder[1]
-}
-
-// restartAt is when the container, having ended, may start again.
-func (u *unit) restartAt() time.Time {
-	return u.current.FinishedAt.Add(restartDelay(u.current, u.previous))
 }

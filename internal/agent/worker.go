@@ -54,6 +54,11 @@ type worker struct {
 
 func newWorker(a *Agent, pod *corev1.Pod, seen Observed) *worker {
 	seen.Node = NodeAddress{Name: a.cfg.NodeName, IP: a.cfg.NodeIP}
+	for i := range seen.Containers {
+		if c := &seen.Containers[i]; c.Phase == ContainerExited {
+			c.Message = a.lastWords(pod, *c)
+		}
+	}
 	return &worker{
 		agent: a, pod: pod, seen: seen,
 		cancels:   map[string]context.CancelFunc{},
@@ -101,8 +106,8 @@ func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.readInbox()
 		w.releaseFollowers()
-		w.readRoutes(ctx)
 		now := time.Now()
+		w.readRoutes(ctx, now)
 		decision := Step(now, w.pod, w.seen)
 		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
 		w.explain(decision)
@@ -113,7 +118,7 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 		if decision.Ending {
-			w.cancelFetches()
+			w.cancelBeginnings()
 		}
 		for _, act := range decision.Acts {
 			if act.Kind == ActDeletePod && w.writing {
@@ -190,11 +195,15 @@ func (w *worker) giveUp(verdict *Verdict) {
 }
 
 func (w *worker) record(c Container) {
+	if c.Phase == ContainerExited {
+		c.Message = w.agent.lastWords(w.pod, c)
+	}
 	w.seen.Record(c)
 	if c.Phase == ContainerExited {
 		for _, kind := range []ProbeKind{StartupProbe, ReadinessProbe, LivenessProbe} {
 			delete(w.seen.Probes, ProbeKey{c.ID, kind})
 		}
+		delete(w.seen.PostStarts, c.ID)
 	}
 }
 
@@ -228,8 +237,9 @@ func (w *worker) tell(e Event) {
 }
 
 // readRoutes reads who may send the pod traffic while that matters.
-func (w *worker) readRoutes(ctx context.Context) {
-	matters := w.pod.DeletionTimestamp != nil && w.seen.Memory.Drain.DoneAt.IsZero()
+func (w *worker) readRoutes(ctx context.Context, now time.Time) {
+	ends := w.pod.DeletionTimestamp != nil || expired(now, w.pod)
+	matters := ends && w.seen.Memory.Drain.DoneAt.IsZero()
 	for key, state := range w.seen.Probes {
 		matters = matters || state.Failed && key.Kind != ReadinessProbe
 	}
@@ -251,13 +261,20 @@ func (w *worker) begin(ctx context.Context, act Act) {
 	key := act.Key()
 	own, cancel := ctx, context.CancelFunc(func() {})
 	switch act.Kind {
-	case ActEnsureImage, ActProbe, ActLook, ActPreStop:
+	case ActEnsureImage, ActProbe, ActLook, ActPostStart, ActPreStop:
 		own, cancel = context.WithCancel(ctx)
 	default: // is not cut in the middle when the agent ends
 		own = context.WithoutCancel(ctx)
 	}
 	w.cancels[key] = cancel
 	w.seen.InFlight[key] = true
+	if act.Kind == ActStop || act.Kind == ActKill { // a hook that still runs is too late
+		for _, hook := range []ActKind{ActPostStart, ActPreStop} {
+			if cut := w.cancels[Act{Kind: hook, ID: act.ID}.Key()]; cut != nil {
+				cut()
+			}
+		}
+	}
 	work := w.prepare(act)
 	w.acts.Go(func() {
 		learn, err := work(own)
@@ -286,10 +303,10 @@ func (w *worker) settle(act Act, err error) {
 	w.tellFailure(act, failure)
 }
 
-// cancelFetches ends what a pod that is being stopped has no use for.
-func (w *worker) cancelFetches() {
+// cancelBeginnings ends what a pod that is being stopped has no use for.
+func (w *worker) cancelBeginnings() {
 	for key, cancel := range w.cancels {
-		if len(key) > len(ActEnsureImage) && key[:len(ActEnsureImage)] == string(ActEnsureImage) || w.seen.Gone {
+		if kind := kindOf(key); kind == ActEnsureImage || kind == ActPostStart || w.seen.Gone {
 			cancel()
 		}
 	}

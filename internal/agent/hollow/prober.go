@@ -35,5 +35,5 @@ func (f fakeProber) Probe(ctx context.Context, kind agent.ProbeKind, _ *corev1.P
 	return nil
 }
 
-// Get implements agent.Prober. Hooks succeed.
-func (f fakeProber) Get(context.Context, *corev1.HTTPGetAction, probe.Target) error { return nil }
+// Hook implements agent.Prober. Hooks succeed.
+func (f fakeProber) Hook(context.Context, *corev1.HTTPGetAction, probe.Target) error { return nil }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,18 +59,41 @@ const (
 	maxTold = 1 << 10
 )
 
-// HTTP does a GET and returns nil for a status from 200 to 399. A redirect to
-// another host is success without being followed. Certificates are not verified.
-func HTTP(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
+// Hook does the GET of a lifecycle hook and returns nil for any answer, whatever
+// its status, as Kubernetes does. A server that does not speak HTTPS is asked by
+// HTTP then. It takes as long as ctx lets it.
+func Hook(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
 	port, err := portNumber(get.Port, target.Ports)
 	if err != nil {
 		return err
 	}
-	request, err := httpRequest(ctx, get, target.Address, port)
-	if err != nil {
+	ask := func(get *corev1.HTTPGetAction) error {
+		request, err := httpRequest(ctx, get, target.Address, port, "kube-lifecycle/windlass")
+		if err != nil {
+			return err
+		}
+		response, err := httpClient().Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		_, err = io.Copy(io.Discard, io.LimitReader(response.Body, maxBody))
 		return err
 	}
-	client := http.Client{
+	err = ask(get)
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		plain := get.DeepCopy()
+		plain.Scheme = corev1.URISchemeHTTP
+		plain.HTTPHeaders = slices.DeleteFunc(plain.HTTPHeaders, func(h corev1.HTTPHeader) bool { return strings.EqualFold(h.Name, "Authorization") })
+		err = ask(plain)
+	}
+	return err
+}
+
+// httpClient returns a client that verifies no certificate and follows redirects
+// on the same host.
+func httpClient() *http.Client {
+	return &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, // as documented: nobody to verify against
 			DisableKeepAlives:  true,
@@ -82,7 +106,20 @@ func HTTP(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
 			return nil
 		},
 	}
-	response, err := client.Do(request)
+}
+
+// HTTP does a GET and returns nil for a status from 200 to 399. A redirect to
+// another host is success without being followed. Certificates are not verified.
+func HTTP(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
+	port, err := portNumber(get.Port, target.Ports)
+	if err != nil {
+		return err
+	}
+	request, err := httpRequest(ctx, get, target.Address, port, "kube-probe/windlass")
+	if err != nil {
+		return err
+	}
+	response, err := httpClient().Do(request)
 	if err != nil {
 		return err
 	}
@@ -101,7 +138,7 @@ func HTTP(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
 	return fmt.Errorf("HTTP probe failed with statuscode: %d: %s", response.StatusCode, told)
 }
 
-func httpRequest(ctx context.Context, get *corev1.HTTPGetAction, address string, port int) (*http.Request, error) {
+func httpRequest(ctx context.Context, get *corev1.HTTPGetAction, address string, port int, agent string) (*http.Request, error) {
 	host := get.Host
 	if host == "" {
 		host = address
@@ -129,7 +166,7 @@ func httpRequest(ctx context.Context, get *corev1.HTTPGetAction, address string,
 		}
 	}
 	if request.Header.Get("User-Agent") == "" {
-		request.Header.Set("User-Agent", "kube-probe/windlass")
+		request.Header.Set("User-Agent", agent)
 	}
 	if request.Header.Get("Accept") == "" {
 		request.Header.Set("Accept", "*/*")

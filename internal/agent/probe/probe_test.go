@@ -135,3 +135,29 @@ func TestExec(t *testing.T) {
 	}
 	check(t, "none", Run(context.Background(), &corev1.Probe{}, Target{}), "no handler")
 }
+
+// TestHook: the answer of a hook does not matter, but there has to be one; a
+// server that does not speak HTTPS is asked by HTTP, without the secret.
+func TestHook(t *testing.T) {
+	var seen *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen = r
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	host, port := split(t, server.Listener.Addr())
+	get := &corev1.HTTPGetAction{Path: "/stop", Port: intstr.FromInt32(int32(port)), HTTPHeaders: []corev1.HTTPHeader{{Name: "X-Why", Value: "end"}, {Name: "authorization", Value: "s"}}}
+	if err := Hook(t.Context(), get, Target{Address: host}); err != nil {
+		t.Errorf("an answer of 500: %v", err)
+	}
+	if seen.URL.Path != "/stop" || seen.Header.Get("X-Why") != "end" || seen.Header.Get("Authorization") != "s" || !strings.HasPrefix(seen.UserAgent(), "kube-lifecycle/") {
+		t.Errorf("asked %s with %v", seen.URL, seen.Header)
+	}
+	get.Scheme = corev1.URISchemeHTTPS
+	if err := Hook(t.Context(), get, Target{Address: host}); err != nil || seen.Header.Get("Authorization") != "" {
+		t.Errorf("HTTPS to a server that has none: %v, asked with %v", err, seen.Header)
+	}
+	server.Close()
+	if err := Hook(t.Context(), get, Target{Address: host}); err == nil {
+		t.Error("nobody answered, and that was no error")
+	}
+}
