@@ -107,6 +107,7 @@ type ContainerSpec struct {
 	Mounts     []Mount
 
 	Resources Resources
+	Pod       PodGroup
 	Security  Security
 
 	TTY   bool
@@ -136,6 +137,13 @@ type Resources struct {
 	MemoryLimit int64  // bytes; 0 is unlimited
 	PidsLimit   int64  // 0 is unlimited
 	OOMScoreAdj int
+}
+
+// PodGroup is the control group around those of a pod's containers: its place,
+// and what the pod as a whole is held to.
+type PodGroup struct {
+	QOS       corev1.PodQOSClass
+	Resources Resources // OOMScoreAdj has no meaning here
 }
 
 // Security is the part of a container's securityContext that the runtime enforces.

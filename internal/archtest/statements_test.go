@@ -32,6 +32,7 @@ var (
 		"probe":       "internal/agent/probe",
 		"podlog":      "internal/agent/podlog",
 		"oci":         "internal/oci",
+		"cli":         "internal/cli",
 		"image":       "internal/image",
 		"network":     "internal/network",
 		"proxy":       "internal/proxy",

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,10 @@ type cgroups struct {
 	prefix  string   // "/windlass/<hash>"
 	present []string // the controllers of all of them
 	conmon  string   // the group for conmon; "" to leave it where we are
+
+	cpu, cpuacct, pids string // as memory
+
+	mu sync.Mutex // held while pods' groups are made and removed
 }
 
 // openCgroups finds the hierarchies, and mounts them when this mount namespace
@@ -56,17 +61,18 @@ func openCgroups(dataDir string, log *slog.Logger) (*cgroups, error) {
 	for _, m := range found {
 		switch {
 		case m.unified && m.path == cgroupRoot:
-			c.unified, c.memory, conmonRoot = true, m.path, m.path
+			c.unified, conmonRoot = true, m.path
+			c.memory, c.cpu, c.cpuacct, c.pids = m.path, m.path, m.path, m.path
 			controllers, err := os.ReadFile(filepath.Join(m.path, "cgroup.controllers"))
 			if err != nil {
 				return nil, err
 			}
 			c.present = strings.Fields(string(controllers))
-		case slices.Contains(m.options, "memory"):
-			c.memory = m.path
-			c.memsw = exists(filepath.Join(m.path, "memory.memsw.limit_in_bytes"))
 		case slices.Contains(m.options, "name=systemd") && exists("/run/systemd/system"):
 			conmonRoot = m.path // else stopping our service would stop it too
+		}
+		if !m.unified {
+			c.place(m)
 		}
 		c.mounts = append(c.mounts, m.path)
 		c.present = append(c.present, m.options...)
@@ -165,17 +171,11 @@ func mountCgroups() error {
 	return unix.Mount("cgroup2", dir, "cgroup2", flags, "")
 }
 
-// pod is the path of a pod's group in each hierarchy.
-func (c *cgroups) pod(podUID string) string { return c.prefix + "/pod" + podUID }
-
-// container is the path of a container's group in each hierarchy.
-func (c *cgroups) container(podUID, id string) string { return c.pod(podUID) + "/" + id }
-
-// processes lists what runs in a container's group.
-func (c *cgroups) processes(podUID, id string) []int {
+// processes lists what runs in a group.
+func (c *cgroups) processes(group string) []int {
 	var pids []int
 	for _, root := range c.mounts {
-		data, err := os.ReadFile(filepath.Join(root, c.container(podUID, id), "cgroup.procs"))
+		data, err := os.ReadFile(filepath.Join(root, group, "cgroup.procs"))
 		if err != nil {
 			continue
 		}
@@ -188,16 +188,16 @@ func (c *cgroups) processes(podUID, id string) []int {
 	return pids
 }
 
-// kill ends every process in a container's group.
-func (c *cgroups) kill(podUID, id string) error {
+// kill ends every process in a group.
+func (c *cgroups) kill(group string) error {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
-		pids := c.processes(podUID, id)
+		pids := c.processes(group)
 		if len(pids) == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("container %s: processes %v do not end", id, pids)
+			return fmt.Errorf("processes %v of control group %s do not end", pids, group)
 		}
 		for _, pid := range pids {
 			_ = unix.Kill(pid, unix.SIGKILL)
@@ -207,23 +207,25 @@ func (c *cgroups) kill(podUID, id string) error {
 }
 
 // remove deletes a container's group, and its pod's when it was the last.
-func (c *cgroups) remove(podUID, id string) error {
+func (c *cgroups) remove(group string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var errs []error
 	for _, root := range c.mounts {
-		if err := removeGroup(filepath.Join(root, c.container(podUID, id))); err != nil {
+		if err := removeGroup(filepath.Join(root, group)); err != nil {
 			errs = append(errs, fmt.Errorf("remove control group: %w", err))
 			continue
 		}
-		_ = unix.Rmdir(filepath.Join(root, c.pod(podUID))) // another container may be in it
+		_ = unix.Rmdir(filepath.Join(root, filepath.Dir(group))) // another container may be in it
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.weighBurstable())...)
 }
 
 // tidy deletes the data directory's own groups where nothing is in them. Nobody
 // may be making a container's meanwhile.
 func (c *cgroups) tidy() {
 	for _, root := range c.mounts {
-		for _, dir := range []string{c.prefix + "/conmon", c.prefix, filepath.Dir(c.prefix)} {
+		for _, dir := range []string{c.prefix + burstable, c.prefix + bestEffort, c.prefix + "/conmon", c.prefix, filepath.Dir(c.prefix)} {
 			_ = unix.Rmdir(filepath.Join(root, dir)) // fails while something is
 		}
 	}
@@ -257,14 +259,14 @@ func removeGroup(dir string) error {
 	}
 }
 
-// oomKilled tells whether the kernel has killed a process of a container for
-// want of memory.
-func (c *cgroups) oomKilled(podUID, id string) bool {
+// oomKilled tells whether the kernel has killed a process of a group for want of
+// memory.
+func (c *cgroups) oomKilled(group string) bool {
 	file := "memory.oom_control"
 	if c.unified {
 		file = "memory.events"
 	}
-	data, err := os.ReadFile(filepath.Join(c.memory, c.container(podUID, id), file))
+	data, err := os.ReadFile(filepath.Join(c.memory, group, file))
 	return err == nil && parseOOMKills(data) > 0
 }
 

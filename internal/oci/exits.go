@@ -116,7 +116,7 @@ func (r *Runtime) settle(c *container) {
 	}
 	ended := c.rec
 	ended.Phase, ended.Pid, ended.FinishedAt, ended.ExitCode = agent.ContainerExited, 0, at, code
-	ended.OOMKilled = code != 0 && (exists(filepath.Join(r.containerDir(c.rec.ID), "oom")) || r.cgroups.oomKilled(c.rec.PodUID, c.rec.ID))
+	ended.OOMKilled = code != 0 && (exists(filepath.Join(r.containerDir(c.rec.ID), "oom")) || r.cgroups.oomKilled(r.cgroups.group(&c.rec)))
 	if err := writeRecord(r.containerDir(c.rec.ID), ended); err != nil {
 		// It can be found out again, the OOM kill included, until Remove.
 		r.log.Error("Writing the record of an ended container", "container", c.rec.ID, "err", err)

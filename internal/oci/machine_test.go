@@ -189,7 +189,7 @@ func writeFile(t *testing.T, path, text string) {
 func (m *machine) groupFile(spec agent.ContainerSpec, name string) string {
 	m.t.Helper()
 	for _, root := range m.cgroups.mounts {
-		if data, err := os.ReadFile(filepath.Join(root, m.cgroups.container(spec.PodUID, spec.ID), name)); err == nil {
+		if data, err := os.ReadFile(filepath.Join(root, m.cgroups.container("", spec.PodUID, spec.ID), name)); err == nil {
 			return strings.TrimSpace(string(data))
 		}
 	}
@@ -215,7 +215,7 @@ func (m *machine) nothingLeft(id string) {
 		}
 	}
 	for _, root := range m.cgroups.mounts {
-		if exists(filepath.Join(root, m.cgroups.pod("uid-"+id))) {
+		if exists(filepath.Join(root, m.cgroups.pod("", "uid-"+id))) {
 			m.t.Errorf("a control group of %s is left in %s", id, root)
 		}
 	}
@@ -259,7 +259,7 @@ func waitFor(t *testing.T, what string, is func() bool) {
 func commandLines(t *testing.T, m *machine, spec agent.ContainerSpec) string {
 	t.Helper()
 	var text strings.Builder
-	for _, pid := range m.cgroups.processes(spec.PodUID, spec.ID) {
+	for _, pid := range m.cgroups.processes(m.cgroups.container("", spec.PodUID, spec.ID)) {
 		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		text.Write(data)
 	}

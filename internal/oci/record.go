@@ -29,6 +29,8 @@ type record struct {
 	// pid: the boot it ran in, and its start in clock ticks since that boot.
 	BootID     string
 	StartTicks uint64
+
+	Class string // where the pod's control group is, by its quality of service
 }
 
 // validID is what may name a container or a pod: it becomes a file name, a
@@ -57,6 +59,9 @@ func parseRecord(id string, data []byte) (record, error) {
 	}
 	if err := checkIDs(rec.ID, rec.PodUID); err != nil {
 		return record{}, fmt.Errorf("record of container %s: %w", id, err)
+	}
+	if rec.Class != "" && rec.Class != burstable && rec.Class != bestEffort {
+		return record{}, fmt.Errorf("record of container %s has class %q", id, rec.Class)
 	}
 	switch rec.Phase {
 	case phaseCreating, agent.ContainerRunning, agent.ContainerExited:

@@ -86,7 +86,7 @@ func TestWhatIsLeft(t *testing.T) {
 			t.Fatal("no conmon")
 		}
 		waitFor(t, "the end of conmon", func() bool { return conmonPid(dirOf(spec), spec.ID) == 0 })
-		if err := m.cgroups.kill(spec.PodUID, spec.ID); err != nil {
+		if err := m.cgroups.kill(m.cgroups.container("", spec.PodUID, spec.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestUnifiedHierarchy(t *testing.T) {
 	}
 	spec := m.spec("cat /proc/self/cgroup; sleep 1000")
 	c := m.start(spec)
-	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.Pid)); err != nil || !strings.Contains(string(data), "0::"+m.cgroups.container(spec.PodUID, spec.ID)) {
+	if data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.Pid)); err != nil || !strings.Contains(string(data), "0::"+m.cgroups.container("", spec.PodUID, spec.ID)) {
 		t.Errorf("in %s, %v", data, err)
 	}
 	conmon := conmonPid(m.containerDir(spec.ID), spec.ID)
@@ -283,8 +283,8 @@ func TestStartOverHalfMade(t *testing.T) {
 	}
 	m.reopen()
 	second := m.start(spec)
-	if second.Pid == first.Pid || len(m.cgroups.processes(spec.PodUID, spec.ID)) != 1 {
-		t.Errorf("first %d, then %d; there are %v", first.Pid, second.Pid, m.cgroups.processes(spec.PodUID, spec.ID))
+	if second.Pid == first.Pid || len(m.cgroups.processes(m.cgroups.container("", spec.PodUID, spec.ID))) != 1 {
+		t.Errorf("first %d, then %d; there are %v", first.Pid, second.Pid, m.cgroups.processes(m.cgroups.container("", spec.PodUID, spec.ID)))
 	}
 	if got := m.Pids(spec.PodUID); len(got) != 1 || got[0] != second.Pid {
 		t.Errorf("pids %v", got)

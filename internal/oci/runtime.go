@@ -273,7 +273,7 @@ func (r *Runtime) wipe(ctx context.Context, rec *record) error {
 		unix.Close(fd)
 	}
 	if rec.PodUID != "" {
-		if err := r.cgroups.kill(rec.PodUID, id); err != nil {
+		if err := r.cgroups.kill(r.cgroups.group(rec)); err != nil {
 			return err
 		}
 	}
@@ -286,7 +286,7 @@ func (r *Runtime) wipe(ctx context.Context, rec *record) error {
 		return err
 	}
 	if rec.PodUID != "" {
-		if err := r.cgroups.remove(rec.PodUID, id); err != nil {
+		if err := r.cgroups.remove(r.cgroups.group(rec)); err != nil {
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ type host struct {
 	rootfs       string
 	cgroupsPath  string
 	unified      bool // cgroup v2
+	oomGroup     bool // the kernel can end a container as a whole for want of memory (v2)
 	memsw        bool // memory and swap can be limited together (v1)
 	user         identity
 	capabilities uint64 // those that this process holds
@@ -277,6 +278,10 @@ func resources(want *agent.ContainerSpec, on host) *specs.LinuxResources {
 		if on.unified || on.memsw {
 			res.Memory.Swap = &ask.MemoryLimit // memory and swap together: no swap
 		}
+	}
+	if on.oomGroup {
+		// As Kubernetes does: what is left of a container after one of its processes was killed is seldom of use.
+		res.Unified = map[string]string{"memory.oom.group": "1"}
 	}
 	if ask.PidsLimit > 0 {
 		res.Pids = &specs.LinuxPids{Limit: &ask.PidsLimit}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool, 
 }
 
 func newRecord(spec *agent.ContainerSpec) record {
-	return record{Container: agent.Container{
+	return record{Class: classOf(spec.Pod.QOS), Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt,
 		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating,
 	}}
@@ -101,6 +102,9 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, rec *rec
 		}
 	}
 	if err := writeRecord(dir, *rec); err != nil {
+		return err
+	}
+	if err := r.cgroups.makePod(rec, spec.Pod.Resources); err != nil {
 		return err
 	}
 	rootfs, err := mountRootfs(dir, spec.Layers)
@@ -149,8 +153,9 @@ func (r *Runtime) writeBundle(spec *agent.ContainerSpec, dir, rootfs string) err
 	}
 	on := host{
 		rootfs:       rootfs,
-		cgroupsPath:  r.cgroups.container(spec.PodUID, spec.ID),
+		cgroupsPath:  r.cgroups.container(classOf(spec.Pod.QOS), spec.PodUID, spec.ID),
 		unified:      r.cgroups.unified,
+		oomGroup:     r.cgroups.unified && slices.Contains(r.cgroups.present, "memory"),
 		memsw:        r.cgroups.memsw,
 		user:         who,
 		capabilities: r.held,
