@@ -51,23 +51,25 @@ const (
 
 	// AnnotationNotedCause is on a Deployment: the change-cause that it had when
 	// its revision was last noted. A change-cause that equals it is an old one
-	// for any other revision.
+	// for any other revision. For a StatefulSet it is on the ControllerRevision.
 	AnnotationNotedCause = "windlass.dev/noted-cause"
 
-	// AnnotationComputedCause is on a ReplicaSet of a Deployment: the last cause
+	// AnnotationComputedCause is on a ReplicaSet of a Deployment, and on a
+	// ControllerRevision of a StatefulSet: the last cause
 	// that was computed for it. A change-cause that equals it was not given by a
 	// user.
 	AnnotationComputedCause = "windlass.dev/computed-cause"
 
-	// AnnotationCompleted is on a ReplicaSet of a Deployment: the last of its
-	// revisions whose rollout was complete. Only such a set is gone back to.
+	// AnnotationCompleted is on a ReplicaSet of a Deployment, and on a
+	// ControllerRevision of a StatefulSet: the last of its revisions whose rollout
+	// was complete. Only such a one is gone back to.
 	AnnotationCompleted = "windlass.dev/completed-revision"
 
 	// AnnotationScaledBecause is on a ReplicaSet of a Deployment: why its size was
 	// last changed.
 	AnnotationScaledBecause = "windlass.dev/scaled-because"
 
-	// AnnotationFailedRevision is on a Deployment: the last revision that failed
+	// AnnotationFailedRevision is on a Deployment or StatefulSet: the last revision that failed
 	// and was acted on by AnnotationOnFailure, AnnotationFailedBecause why it
 	// failed: a reason in CamelCase, ": ", and a sentence; and
 	// AnnotationFailedAction what was done about it: a FailurePolicy,

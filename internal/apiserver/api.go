@@ -73,6 +73,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "replicationcontrollers/scale", newScale(opened["replicationcontrollers"]))
 	a.put(apps, "deployments/scale", newScale(opened["deployments"]))
 	a.put(apps, "replicasets/scale", newScale(opened["replicasets"]))
+	a.put(apps, "statefulsets/scale", newScale(opened["statefulsets"]))
 
 	a.put(eventsv1.SchemeGroupVersion, "events", opened["events"])
 

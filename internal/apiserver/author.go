@@ -30,6 +30,8 @@ import (
 
 func deploymentAuthored(obj runtime.Object) any { return obj.(*appsv1.Deployment).Spec.Template }
 
+func statefulSetAuthored(obj runtime.Object) any { return obj.(*appsv1.StatefulSet).Spec.Template }
+
 func controllerAuthored(obj runtime.Object) any {
 	spec := obj.(*corev1.ReplicationController).Spec
 	return []any{spec.Template, spec.Selector}

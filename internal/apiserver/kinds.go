@@ -167,6 +167,13 @@ func kinds() map[string]*kind {
 			newObject: object[appsv1.ReplicaSet], newList: object[appsv1.ReplicaSetList],
 			generation: true, fields: replicaSetFields, prepareCreate: workloadCreate, prepareUpdate: workloadUpdate},
 
+		{group: "apps", resource: "statefulsets", singular: "statefulset", shortNames: []string{"sts"}, categories: all,
+			newObject: object[appsv1.StatefulSet], newList: object[appsv1.StatefulSetList],
+			generation: true, prepareCreate: workloadCreate, prepareUpdate: workloadUpdate, authored: statefulSetAuthored},
+
+		{group: "apps", resource: "controllerrevisions", singular: "controllerrevision",
+			newObject: object[appsv1.ControllerRevision], newList: object[appsv1.ControllerRevisionList]},
+
 		{group: "coordination.k8s.io", resource: "leases", singular: "lease",
 			newObject: object[coordinationv1.Lease], newList: object[coordinationv1.LeaseList],
 			createOnUpdate: true, mustBeCurrent: true},

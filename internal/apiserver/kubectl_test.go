@@ -55,6 +55,13 @@ spec:
   startedAt: "2026-01-10T11:50:00.000000Z"
 `
 	stateful := strings.ReplaceAll(strings.Replace(web, "Deployment", "StatefulSet", 1), "httpd", "db")
+	const revision = `
+apiVersion: apps/v1
+kind: ControllerRevision
+metadata: {name: web-1, labels: {app: web}}
+data: {spec: {template: {$patch: replace}}}
+revision: 1
+`
 	for _, step := range []struct {
 		args, stdin string
 		want        string
@@ -101,7 +108,21 @@ spec:
 		{args: "explain rr.status.pods.imageReady", want: "when all images were on the node"},
 		{args: "explain rolloutrecord.status --output=plaintext-openapiv2", want: "EndedAt is when the outcome was reached."},
 		{args: "delete rr web-2", want: `rolloutrecord.windlass.dev "web-2" deleted`},
-		{args: "apply -f -", stdin: stateful, want: `no matches for kind "StatefulSet" in version "apps/v1"`, fails: true},
+		{args: "apply -f -", stdin: stateful, want: "statefulset.apps/web created"},
+		{args: "apply -f -", stdin: stateful, want: "statefulset.apps/web unchanged"},
+		{args: "get sts", want: "web    0/3"},
+		{args: "scale sts/web --replicas=2", want: "statefulset.apps/web scaled"},
+		{args: "set image sts/web main=db:2", want: "statefulset.apps/web image updated"},
+		{args: "get sts/web -o jsonpath={.metadata.generation},{.spec.replicas},{.metadata.annotations.windlass\\.dev/changed-by}", want: `3,2,{"user":`},
+		{args: "describe sts web", want: "Replicas:           2 desired | 0 total"},
+		{args: `patch sts web --type=merge -p {"spec":{"serviceName":"other"}}`, want: "updates to statefulset spec for fields other than", fails: true},
+		{args: "explain sts.spec.ordinals", want: "ordinals controls the numbering of replica indices"},
+		{args: "create -f -", stdin: revision, want: "controllerrevision.apps/web-1 created"},
+		{args: "get controllerrevisions", want: "web-1   <none>       1"},
+		{args: `patch controllerrevision web-1 --type=merge -p {"revision":2}`, want: "patched"},
+		{args: `patch controllerrevision web-1 --type=merge -p {"data":{"x":1}}`, want: "field is immutable", fails: true},
+		{args: "delete sts web", want: `statefulset.apps "web" deleted`},
+		{args: "apply -f -", stdin: strings.Replace(web, "Deployment", "DaemonSet", 1), want: `no matches for kind "DaemonSet" in version "apps/v1"`, fails: true},
 		{args: "create namespace nowhere --dry-run=server -o yaml", want: "phase: Active"},
 		{args: "get --raw /readyz?verbose", want: "[+]poststarthook/windlass-bootstrap ok"},
 	} {

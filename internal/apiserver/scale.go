@@ -158,6 +158,8 @@ func replicasOf(obj runtime.Object) replicas {
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
 		return replicas{&o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector}
+	case *appsv1.StatefulSet:
+		return replicas{&o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector}
 	case *appsv1.ReplicaSet:
 		return replicas{&o.Spec.Replicas, o.Status.Replicas, o.Spec.Selector}
 	case *corev1.ReplicationController:

@@ -179,7 +179,7 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	slices.Sort(everything)
-	if want := []string{"deployments", "pods", "replicasets", "replicationcontrollers", "services"}; !slices.Equal(everything, want) {
+	if want := []string{"deployments", "pods", "replicasets", "replicationcontrollers", "services", "statefulsets"}; !slices.Equal(everything, want) {
 		t.Errorf(`"all" is %v, want %v`, everything, want)
 	}
 	for _, list := range resources {

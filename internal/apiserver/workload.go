@@ -18,6 +18,8 @@ func templateOf(obj runtime.Object) *corev1.PodTemplateSpec {
 		return &o.Spec.Template
 	case *appsv1.ReplicaSet:
 		return &o.Spec.Template
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template
 	case *corev1.ReplicationController:
 		return o.Spec.Template
 	}

@@ -10,8 +10,9 @@ import (
 
 // documents have tables of statements, at least so many of them, each with what shows it.
 var documents = map[string]int{
-	"deployments.md": 80,
-	"pods.md":        30,
+	"deployments.md":  80,
+	"pods.md":         30,
+	"statefulsets.md": 40,
 }
 
 // scripts and packages say where the names in those tables lead.
@@ -41,6 +42,7 @@ var (
 		"rollout":     "internal/rollout",
 		"replicaset":  "internal/controller/replicaset",
 		"deployment":  "internal/controller/deployment",
+		"statefulset": "internal/controller/statefulset",
 		"garbage":     "internal/controller/garbage",
 		"e2e":         "test/e2e",
 	}

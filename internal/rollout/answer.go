@@ -9,25 +9,31 @@ import (
 )
 
 // Failure says that the rollout to a revision has failed. It is noted on the
-// Deployment in the same write as what is done about it, and that write must fail
-// if the Deployment has changed in any way since it was read.
+// Deployment, or StatefulSet, in the same write as what is done about it, and that
+// write must fail if the workload has changed in any way since it was read.
 type Failure struct {
 	Revision string
 	Because  string // a reason in CamelCase, ": ", and a sentence
 }
 
-// Rollback brings back the template of the latest set whose rollout was complete.
+// Rollback brings back the template of the latest set, or revision, whose rollout
+// was complete.
 type Rollback struct {
 	Failure
-	ReplicaSet string // the set's name
+	Name       string // of the ReplicaSet, or ControllerRevision
 	ToRevision int64  // that it has now; it gets a new one
+	Stateful   bool   // it is a StatefulSet's
 
-	// Template is what the Deployment's becomes.
+	// Template is what the workload's becomes.
 	Template corev1.PodTemplateSpec
 }
 
-// Pause pauses the Deployment.
-type Pause struct{ Failure }
+// Pause pauses the Deployment. A StatefulSet has no such field: there the note is
+// all, and keeps the rollout from going on.
+type Pause struct {
+	Failure
+	Stateful bool // it is a StatefulSet's
+}
 
 // GiveUp notes that a rollout should be rolled back, and cannot be.
 type GiveUp struct {
@@ -57,7 +63,7 @@ func (f Failure) sentence() string {
 }
 
 func (s Rollback) String() string {
-	return line(fmt.Sprintf("rollback to %s, revision %d", s.ReplicaSet, s.ToRevision), s.sentence())
+	return line(fmt.Sprintf("rollback to %s, revision %d", s.Name, s.ToRevision), s.sentence())
 }
 
 func (s Pause) String() string { return line("pause", s.sentence()) }
@@ -66,10 +72,14 @@ func (s GiveUp) String() string { return line("give up", s.sentence()+"; "+s.Why
 
 // Event implements Step.
 func (s Rollback) Event() (Event, bool) {
+	reason, source := "DeploymentRollback", "replica set"
+	if s.Stateful {
+		reason, source = "StatefulSetRollback", "controller revision"
+	}
 	return Event{
 		Type:    corev1.EventTypeWarning,
-		Reason:  "DeploymentRollback",
-		Message: fmt.Sprintf("Rolled back to revision %d, replica set %s: %s", s.ToRevision, s.ReplicaSet, s.sentence()),
+		Reason:  reason,
+		Message: fmt.Sprintf("Rolled back to revision %d, %s %s: %s", s.ToRevision, source, s.Name, s.sentence()),
 	}, true
 }
 

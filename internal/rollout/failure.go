@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"windlass.dev/windlass/api/v1alpha1"
 )
@@ -26,10 +26,10 @@ const (
 	rejectionsInVain = 3
 )
 
-// PolicyOf returns what is to happen when a rollout of the Deployment fails: what
+// PolicyOf returns what is to happen when a rollout of a workload fails: what
 // its annotation says, else the default of its namespace, else OnFailureKeep.
-func PolicyOf(deployment *appsv1.Deployment, namespace v1alpha1.FailurePolicy) v1alpha1.FailurePolicy {
-	own := v1alpha1.FailurePolicy(deployment.Annotations[v1alpha1.AnnotationOnFailure])
+func PolicyOf(workload metav1.Object, namespace v1alpha1.FailurePolicy) v1alpha1.FailurePolicy {
+	own := v1alpha1.FailurePolicy(workload.GetAnnotations()[v1alpha1.AnnotationOnFailure])
 	for _, policy := range []v1alpha1.FailurePolicy{own, namespace} {
 		switch policy {
 		case v1alpha1.OnFailureKeep, v1alpha1.OnFailurePause, v1alpha1.OnFailureRollback:
@@ -63,7 +63,7 @@ func (d *draft) answerFailure() {
 	}
 	d.do(Rollback{
 		Failure:    failed,
-		ReplicaSet: target.rs.Name,
+		Name:       target.rs.Name,
 		ToRevision: revisionOf(target.rs),
 		Template:   withoutHash(target.rs.Spec.Template.DeepCopy()),
 	})
@@ -167,10 +167,14 @@ func (d *draft) late(missing int32, deadline time.Duration) string {
 	return out
 }
 
-// example describes the failure of the first failing pod, by name.
-func (d *draft) example(s *set) string {
+// example describes the failure of the set's first failing pod.
+func (d *draft) example(s *set) string { return exampleOf(d.Pods[s.rs.UID]) }
+
+// exampleOf describes the failure of the first failing pod, by name; nothing when
+// none fails.
+func exampleOf(pods []*corev1.Pod) string {
 	var first *corev1.Pod
-	for _, pod := range d.Pods[s.rs.UID] {
+	for _, pod := range pods {
 		if (first == nil || pod.Name < first.Name) && StateOf(pod).Failing != "" {
 			first = pod
 		}

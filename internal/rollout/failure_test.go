@@ -154,7 +154,7 @@ func (f *mishaps) decide(t *rapid.T, few int) int {
 		switch step := step.(type) {
 		case Rollback:
 			failed = step.Failure
-			from, to := f.revision(step.Revision), f.set(step.ReplicaSet)
+			from, to := f.revision(step.Revision), f.set(step.Name)
 			if from.Annotations[v1alpha1.AnnotationCompleted] != "" || to.Annotations[v1alpha1.AnnotationCompleted] == "" ||
 				slices.Contains(f.rollbacks, step.Revision) || strings.HasPrefix(step.Template.Spec.Containers[0].Image, "bad") {
 				t.Fatalf("%s\n%s", step, f.history())

@@ -41,11 +41,29 @@ import (
 //	namespace [on-failure=POLICY]      what the namespace says
 //	history, conditions, budgets, annotations
 //	                                   print what there is
+//
+// With statefulset NAME [field=value...] in place of deployment, they are about a
+// StatefulSet. There a pod has a name that lasts, so that ready, unready, fail,
+// waits and delete take names of pods (else all); and there are
+//
+//	relabel|orphan [POD...]            pods lose the label, or their controller
+//	pods, claims, manifest POD         print what there is
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
-		w := newWorld()
+		w, stateful := newWorld(), (*statefulWorld)(nil)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			out, err := w.command(t, d)
+			run := w.command
+			switch {
+			case d.Cmd == "statefulset":
+				stateful = newStatefulWorld(d.CmdArgs[0].Key)
+				d.Cmd, d.CmdArgs = "edit", d.CmdArgs[1:]
+				run = stateful.command
+			case d.Cmd == "deployment":
+				stateful = nil
+			case stateful != nil:
+				run = stateful.command
+			}
+			out, err := run(t, d)
 			if err != nil {
 				return "error: " + err.Error() + "\n"
 			}

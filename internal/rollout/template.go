@@ -36,7 +36,11 @@ func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) strin
 	if collisionCount != nil {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(*collisionCount)))
 	}
-	sum := h.Sum64()
+	return letters(h.Sum64())
+}
+
+// letters returns a number as letters that are safe in names and labels.
+func letters(sum uint64) string {
 	out := make([]byte, hashLength)
 	for i := range out {
 		out[i] = hashAlphabet[sum%uint64(len(hashAlphabet))]

@@ -124,10 +124,10 @@ func (w *world) carryOut(step Step) error {
 		})
 	case GiveUp:
 		w.deployment.Annotations = merged(w.deployment.Annotations, step.Note())
-	default:
-		return fmt.Errorf("no way to do %T", step)
 	case SetStatus:
 		w.deployment.Status = step.Status
+	default:
+		return fmt.Errorf("no way to do %T", step)
 	}
 	if event, ok := step.Event(); ok {
 		w.events = append(w.events, event.Message)

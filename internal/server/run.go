@@ -38,6 +38,7 @@ import (
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
+	"windlass.dev/windlass/internal/controller/statefulset"
 	"windlass.dev/windlass/internal/controller/tainteviction"
 	"windlass.dev/windlass/internal/dns"
 	"windlass.dev/windlass/internal/event"
@@ -173,6 +174,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 			}
 			return replicaset.Setup(m, sets, replicators)
 		}},
+		{"statefulset-controller", statefulset.Setup},
 		{"rolloutrecord-controller", func(m manager.Manager, _ record.EventRecorder) error { return rolloutrecord.Setup(m) }},
 		{"default-scheduler", scheduler.Setup},
 		{"endpoint-slice-controller", endpointslice.Setup},

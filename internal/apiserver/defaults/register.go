@@ -31,6 +31,7 @@ func Register(scheme *runtime.Scheme) error {
 		kind(persistentVolumeClaim, func(l *corev1.PersistentVolumeClaimList) []corev1.PersistentVolumeClaim { return l.Items }),
 		kind(deployment, func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items }),
 		kind(replicaSet, func(l *appsv1.ReplicaSetList) []appsv1.ReplicaSet { return l.Items }),
+		kind(statefulSet, func(l *appsv1.StatefulSetList) []appsv1.StatefulSet { return l.Items }),
 		kind(endpointSlice, func(l *discoveryv1.EndpointSliceList) []discoveryv1.EndpointSlice { return l.Items }),
 		kind(storageClass, func(l *storagev1.StorageClassList) []storagev1.StorageClass { return l.Items }),
 	} {

@@ -21,7 +21,7 @@ func deploymentUpdate(d, old *appsv1.Deployment) field.ErrorList {
 
 func deploymentRules(spec *appsv1.DeploymentSpec) field.ErrorList {
 	errs := optionalNonNegative(specPath.Child("replicas"), spec.Replicas)
-	selector, faults := workloadSelector(specPath.Child("selector"), spec.Selector)
+	selector, faults := workloadSelector("deployment", specPath.Child("selector"), spec.Selector)
 	errs = append(errs, faults...)
 	errs = append(errs, replicatedTemplate("ReplicaSet", &spec.Template, selector)...)
 	errs = append(errs, deploymentStrategy(&spec.Strategy)...)
@@ -101,11 +101,5 @@ func deploymentStatusUpdate(d, old *appsv1.Deployment) field.ErrorList {
 	errs = append(errs, optionalNonNegative(statusPath.Child("terminatingReplicas"), status.TerminatingReplicas)...)
 	errs = append(errs, replicaCounts(status.Replicas, status.ReadyReplicas, status.AvailableReplicas,
 		replicaCount{"updatedReplicas", status.UpdatedReplicas})...)
-
-	fld := statusPath.Child("collisionCount")
-	errs = append(errs, optionalNonNegative(fld, status.CollisionCount)...)
-	if was := old.Status.CollisionCount; was != nil && (status.CollisionCount == nil || *status.CollisionCount < *was) {
-		errs = append(errs, field.Invalid(fld, status.CollisionCount, "cannot be decremented"))
-	}
-	return errs
+	return append(errs, collisionCount(status.CollisionCount, old.Status.CollisionCount)...)
 }

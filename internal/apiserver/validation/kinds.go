@@ -54,6 +54,10 @@ func Create(obj runtime.Object) field.ErrorList {
 		return deploymentCreate(obj)
 	case *appsv1.ReplicaSet:
 		return replicaSetCreate(obj)
+	case *appsv1.StatefulSet:
+		return statefulSetCreate(obj)
+	case *appsv1.ControllerRevision:
+		return controllerRevisionCreate(obj)
 	case *autoscalingv1.Scale:
 		return scaleCreate(obj)
 	case *coordinationv1.Lease:
@@ -104,6 +108,10 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, deploymentUpdate)
 	case *appsv1.ReplicaSet:
 		return replacing(obj, old, replicaSetUpdate)
+	case *appsv1.StatefulSet:
+		return replacing(obj, old, statefulSetUpdate)
+	case *appsv1.ControllerRevision:
+		return replacing(obj, old, controllerRevisionUpdate)
 	case *autoscalingv1.Scale:
 		return scaleCreate(obj)
 	case *coordinationv1.Lease:
@@ -143,6 +151,8 @@ func StatusUpdate(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, deploymentStatusUpdate)
 	case *appsv1.ReplicaSet:
 		return replacing(obj, old, replicaSetStatusUpdate)
+	case *appsv1.StatefulSet:
+		return replacing(obj, old, statefulSetStatusUpdate)
 	case *v1alpha1.RolloutRecord:
 		return replacing(obj, old, rolloutRecordStatusUpdate)
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,9 +103,6 @@ func TestManifests(t *testing.T) {
 			obj, _, err := decoder.Decode([]byte(document), nil, nil)
 			if err != nil {
 				t.Fatalf("%s: %v", file, err)
-			}
-			if _, later := obj.(*appsv1.StatefulSet); later {
-				continue
 			}
 			s.Default(obj)
 			obj.(metav1.Object).SetNamespace("default")

@@ -85,13 +85,13 @@ func optionalNonNegative(fld *field.Path, value *int32) field.ErrorList {
 
 // workloadSelector returns the selector of a workload's pods, nil when it cannot select,
 // and its faults: it must be set, well-formed and not select everything.
-func workloadSelector(fld *field.Path, selector *metav1.LabelSelector) (labels.Selector, field.ErrorList) {
+func workloadSelector(kind string, fld *field.Path, selector *metav1.LabelSelector) (labels.Selector, field.ErrorList) {
 	if selector == nil {
 		return labels.Nothing(), field.ErrorList{field.Required(fld, "")}
 	}
 	errs := metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, fld)
 	if len(selector.MatchLabels)+len(selector.MatchExpressions) == 0 {
-		errs = append(errs, field.Invalid(fld, selector, "empty selector is invalid for deployment"))
+		errs = append(errs, field.Invalid(fld, selector, "empty selector is invalid for "+kind))
 	}
 	compiled, err := metav1.LabelSelectorAsSelector(selector)
 	if err != nil {

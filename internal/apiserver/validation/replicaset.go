@@ -18,7 +18,7 @@ func replicaSetUpdate(r, old *appsv1.ReplicaSet) field.ErrorList {
 func replicaSetRules(spec *appsv1.ReplicaSetSpec) field.ErrorList {
 	errs := optionalNonNegative(specPath.Child("replicas"), spec.Replicas)
 	errs = append(errs, nonNegative(specPath.Child("minReadySeconds"), spec.MinReadySeconds)...)
-	selector, faults := workloadSelector(specPath.Child("selector"), spec.Selector)
+	selector, faults := workloadSelector("deployment", specPath.Child("selector"), spec.Selector)
 	errs = append(errs, faults...)
 	return append(errs, replicatedTemplate("ReplicaSet", &spec.Template, selector)...)
 }

@@ -47,7 +47,7 @@ func TestASetThatTheCacheHasNotShownCounts(t *testing.T) {
 			return api.Create(ctx, object, opts...)
 		},
 	})
-	r := &reconciler{client: late, pods: owned.Listed(late), live: api, recorder: record.NewFakeRecorder(100), now: time.Now, written: newMemory()}
+	r := &reconciler{client: late, pods: owned.Listed(late), live: api, recorder: record.NewFakeRecorder(100), now: time.Now, written: &owned.Written{}}
 	reconcile := func() int32 {
 		t.Helper()
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(deployment)}); err != nil {

@@ -30,7 +30,7 @@ type reconciler struct {
 	live     client.Reader // reads from the API
 	recorder record.EventRecorder
 	now      func() time.Time
-	written  *memory
+	written  *owned.Written
 	pace     owned.Pace
 }
 
@@ -78,7 +78,7 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 		return rollout.Snapshot{}, fmt.Errorf("read namespace: %w", err)
 	}
 	s := rollout.Snapshot{
-		Deployment: newest(r.written, &deployment),
+		Deployment: owned.Newest(r.written, &deployment),
 		Pods:       map[types.UID][]*corev1.Pod{},
 		OnFailure:  v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure]),
 		Now:        r.now(),
@@ -89,7 +89,7 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 			return s, fmt.Errorf("list replica sets: %w", err)
 		}
 		for i := range sets.Items {
-			s.ReplicaSets = append(s.ReplicaSets, newest(r.written, &sets.Items[i]))
+			s.ReplicaSets = append(s.ReplicaSets, owned.Newest(r.written, &sets.Items[i]))
 		}
 	}
 	if err := r.addUnlisted(ctx, &s); err != nil {
@@ -111,12 +111,12 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 // addUnlisted adds the sets that this process has made and the cache does not
 // show yet: left out, their pods would be asked for a second time.
 func (r *reconciler) addUnlisted(ctx context.Context, s *rollout.Snapshot) error {
-	for _, made := range r.written.unlisted(s.Deployment.UID, s.ReplicaSets) {
+	for _, made := range unlisted(r.written, s.Deployment.UID, s.ReplicaSets) {
 		var rs appsv1.ReplicaSet
 		err := r.live.Get(ctx, client.ObjectKeyFromObject(made), &rs)
 		switch {
 		case apierrors.IsNotFound(err) || err == nil && rs.UID != made.UID:
-			r.written.forget(made)
+			r.written.Forget(made)
 		case err != nil:
 			return fmt.Errorf("read replica set %s: %w", made.Name, err)
 		default:

@@ -37,7 +37,7 @@ func TestASetThatIsRefused(t *testing.T) {
 		},
 	})
 	events := record.NewFakeRecorder(10)
-	r := &reconciler{client: refusing, pods: owned.Listed(refusing), live: api, recorder: events, now: time.Now, written: newMemory()}
+	r := &reconciler{client: refusing, pods: owned.Listed(refusing), live: api, recorder: events, now: time.Now, written: &owned.Written{}}
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: client.ObjectKeyFromObject(deployment)}); !apierrors.IsForbidden(err) {
 		t.Fatalf("it is to be tried again: %v", err)
 	}

@@ -65,7 +65,7 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 		live:     mgr.GetAPIReader(),
 		recorder: recorder,
 		now:      time.Now,
-		written:  newMemory(),
+		written:  &owned.Written{},
 	}
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("deployment").

@@ -26,7 +26,7 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 // onDeployment forgets a Deployment that is gone.
 func (r *reconciler) onDeployment() handler.EventHandler {
 	return handler.Funcs{
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.written.forget(e.Object) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.written.Forget(e.Object) },
 	}
 }
 
@@ -48,7 +48,7 @@ func (r *reconciler) onReplicaSet() handler.EventHandler {
 			r.wakeOwner(ctx, after, q)
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			r.written.forget(e.Object)
+			r.written.Forget(e.Object)
 			r.wakeOwner(ctx, e.Object.(*appsv1.ReplicaSet), q)
 		},
 	}

@@ -190,7 +190,7 @@ func (w *work) delete(ctx context.Context, rs *appsv1.ReplicaSet) error {
 	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("delete replica set %s: %w", rs.Name, err)
 	}
-	w.written.forget(current)
+	w.written.Forget(current)
 	delete(w.sets, rs.Name)
 	return nil
 }
@@ -200,7 +200,7 @@ func (w *work) note(rs *appsv1.ReplicaSet, verb string, err error) error {
 	switch {
 	case err == nil:
 		w.sets[rs.Name] = rs
-		w.written.keep(rs)
+		w.written.Keep(rs)
 		return nil
 	case apierrors.IsConflict(err) || apierrors.IsNotFound(err) || errors.Is(err, errStale):
 		return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, errStale)
@@ -256,7 +256,7 @@ func (w *work) noteDeployment(written *appsv1.Deployment, verb string, err error
 	switch {
 	case err == nil:
 		w.deployment = written
-		w.written.keep(written)
+		w.written.Keep(written)
 		return nil
 	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
 		return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, errStale)

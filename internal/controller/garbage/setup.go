@@ -45,6 +45,8 @@ func shared() map[schema.GroupKind]client.Object {
 		{Kind: "ReplicationController"}:                    &corev1.ReplicationController{},
 		{Group: "apps", Kind: "Deployment"}:                &appsv1.Deployment{},
 		{Group: "apps", Kind: "ReplicaSet"}:                &appsv1.ReplicaSet{},
+		{Group: "apps", Kind: "StatefulSet"}:               &appsv1.StatefulSet{},
+		{Group: "apps", Kind: "ControllerRevision"}:        &appsv1.ControllerRevision{},
 		{Group: "discovery.k8s.io", Kind: "EndpointSlice"}: &discoveryv1.EndpointSlice{},
 		{Group: "coordination.k8s.io", Kind: "Lease"}:      &coordinationv1.Lease{},
 		{Group: "windlass.dev", Kind: "RolloutRecord"}:     &v1alpha1.RolloutRecord{},
