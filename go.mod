@@ -53,6 +53,8 @@ require (
 
 require k8s.io/cri-streaming v0.37.2
 
+require github.com/creack/pty v1.1.24
+
 require (
 	cel.dev/expr v0.25.2 // indirect
 	cyphar.com/go-pathrs v0.2.5 // indirect

@@ -65,6 +65,7 @@ func TestAgent(t *testing.T) {
 		{"logs", testLogs},
 		{"portforward", testPortForward},
 		{"volumes", testVolumes},
+		{"exec", testExec},
 		{"node", testNode},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
@@ -80,6 +81,7 @@ type harness struct {
 	name    string
 	data    string
 	network agent.Network // default: the node's
+	runtime agent.Runtime // likewise
 	agent   *agent.Agent
 	events  *events
 	stop    func()
@@ -107,10 +109,14 @@ func (h *harness) start() {
 	if network == nil {
 		network = h.node.Network()
 	}
+	runtime := h.runtime
+	if runtime == nil {
+		runtime = h.node.Runtime()
+	}
 	h.agent, err = agent.New(agent.Config{
 		NodeName: h.name, NodeIP: netip.MustParseAddr("127.0.0.1"), PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), DataDir: h.data,
 		Client: h.client, Cache: store, Recorder: h.events,
-		Runtime: h.node.Runtime(), Images: h.node.Images(), Network: network,
+		Runtime: runtime, Images: h.node.Images(), Network: network,
 		Log: slog.New(slog.NewTextHandler(testWriter{h.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

@@ -41,6 +41,8 @@ type Runtime interface {
 	// does, and returns its exit code and its combined output, cut at 10 KiB.
 	Exec(ctx context.Context, id string, command []string) (exitCode int, output []byte, err error)
 
+	Streamer
+
 	// Exits delivers the record of each container that ends while the agent
 	// runs. There is one channel; it is never closed.
 	Exits() <-chan Container
@@ -110,8 +112,9 @@ type ContainerSpec struct {
 	Pod       PodGroup
 	Security  Security
 
-	TTY   bool
-	Stdin bool
+	TTY       bool
+	Stdin     bool // open for attached clients
+	StdinOnce bool // and closed when the first of them has ended its input
 }
 
 // Mount is a bind mount of a host path into a container.

@@ -29,8 +29,9 @@ func (a *Agent) serve(ctx context.Context) {
 
 // Handler serves GET /containerLogs/{namespace}/{pod}/{container} with the
 // query of a kubelet: follow, previous, tailLines, limitBytes, sinceSeconds,
-// sinceTime, timestamps; and /portForward/{namespace}/{pod} in the protocols of a
-// kubelet. Streams end when ctx does.
+// sinceTime, timestamps; and /portForward/{namespace}/{pod},
+// /exec/{namespace}/{pod}/{container} and /attach/{namespace}/{pod}/{container} in
+// the protocols of a kubelet. Streams end when ctx does.
 func (a *Agent) Handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
@@ -41,13 +42,19 @@ func (a *Agent) Handler(ctx context.Context) http.Handler {
 			http.Error(w, refusal.Error(), refusal.code)
 		}
 	})
-	forward := func(w http.ResponseWriter, r *http.Request) {
-		if refusal := a.forwardPorts(ctx, w, r); refusal != nil {
-			http.Error(w, refusal.Error(), refusal.code)
+	for path, stream := range map[string]func(context.Context, http.ResponseWriter, *http.Request) *refusal{
+		"/portForward/{namespace}/{pod}":        a.forwardPorts,
+		"/exec/{namespace}/{pod}/{container}":   a.serveExec,
+		"/attach/{namespace}/{pod}/{container}": a.serveAttach,
+	} {
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			if refusal := stream(ctx, w, r); refusal != nil {
+				http.Error(w, refusal.Error(), refusal.code)
+			}
 		}
+		mux.HandleFunc("GET "+path, handler)
+		mux.HandleFunc("POST "+path, handler)
 	}
-	mux.HandleFunc("GET /portForward/{namespace}/{pod}", forward)
-	mux.HandleFunc("POST /portForward/{namespace}/{pod}", forward)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	return mux
 }

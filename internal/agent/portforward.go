@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
+
+	"windlass.dev/windlass/internal/hijack"
 )
 
 // As a kubelet has them by default.
@@ -42,25 +43,9 @@ func (a *Agent) forwardPorts(ctx context.Context, w http.ResponseWriter, r *http
 		}
 		return a.cfg.Network.Dial(ctx, string(pod.UID), port)
 	}}
-	portforward.ServePortForward(hijackable{w, own}, r, to, pod.Namespace+"/"+pod.Name, string(pod.UID), options,
+	portforward.ServePortForward(hijack.Writer{ResponseWriter: w, Context: own, Lost: cancel}, r, to, pod.Namespace+"/"+pod.Name, string(pod.UID), options,
 		streamIdleTimeout, streamCreationTimeout, portforward.SupportedProtocols)
 	return nil
-}
-
-// hijackable is a response whose connection, once it is taken over, is closed
-// when ctx ends: the server no longer knows of it then.
-type hijackable struct {
-	http.ResponseWriter
-	ctx context.Context
-}
-
-// Hijack implements http.Hijacker.
-func (h hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buffer, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err == nil {
-		context.AfterFunc(h.ctx, func() { _ = conn.Close() })
-	}
-	return conn, buffer, err
 }
 
 // forwarder implements portforward.PortForwarder for one request.

@@ -57,6 +57,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		Security:   security,
 		TTY:        c.TTY,
 		Stdin:      c.Stdin,
+		StdinOnce:  c.StdinOnce,
 	}, nil
 }
 

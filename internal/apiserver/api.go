@@ -65,6 +65,9 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "pods/eviction", eviction{opened["pods"].Store})
 	a.put(core, "pods/log", logs{opened["pods"].Store, agents})
 	a.put(core, "pods/portforward", portForward{opened["pods"].Store, agents})
+	processes := streams{opened["pods"].Store, agents}
+	a.put(core, "pods/exec", execute{processes})
+	a.put(core, "pods/attach", attach{processes})
 	transport := newProxyTransport(cfg)
 	a.put(core, "pods/proxy", podProxy{opened["pods"].Store, transport})
 	a.put(core, "services/proxy", serviceProxy{opened["services"].Store, opened["endpointslices"].Store, opened["pods"].Store, transport})

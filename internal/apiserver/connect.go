@@ -21,6 +21,8 @@ func addConnectOptions(scheme *runtime.Scheme) error {
 		{&corev1.PodProxyOptions{}, func(q url.Values, o any) error { o.(*corev1.PodProxyOptions).Path = q.Get("path"); return nil }},
 		{&corev1.ServiceProxyOptions{}, func(q url.Values, o any) error { o.(*corev1.ServiceProxyOptions).Path = q.Get("path"); return nil }},
 		{&corev1.NodeProxyOptions{}, func(q url.Values, o any) error { o.(*corev1.NodeProxyOptions).Path = q.Get("path"); return nil }},
+		{&corev1.PodExecOptions{}, func(q url.Values, o any) error { return readExecOptions(q, o.(*corev1.PodExecOptions)) }},
+		{&corev1.PodAttachOptions{}, func(q url.Values, o any) error { return readAttachOptions(q, o.(*corev1.PodAttachOptions)) }},
 		{&corev1.PodPortForwardOptions{}, func(q url.Values, o any) (err error) {
 			o.(*corev1.PodPortForwardOptions).Ports, err = portsOf(q["ports"])
 			return err

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -67,7 +65,7 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 		return nil, err
 	}
 	pod := found.(*corev1.Pod)
-	container, err := logContainer(pod, wanted.Container)
+	container, err := chooseContainer(pod, wanted.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -94,32 +92,6 @@ func (l logs) Get(ctx context.Context, name string, options runtime.Object) (run
 		ResponseChecker: genericrest.NewGenericHttpResponseChecker(corev1.Resource("pods/log"), name),
 		RedirectChecker: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
-}
-
-// logContainer returns the container that is meant: the one named, else the only
-// one, else the one that the default-container annotation names.
-func logContainer(pod *corev1.Pod, name string) (string, error) {
-	var containers, inits []string
-	for _, c := range pod.Spec.Containers {
-		containers = append(containers, c.Name)
-	}
-	for _, c := range pod.Spec.InitContainers {
-		inits = append(inits, c.Name)
-	}
-	if name == "" {
-		if len(containers) == 1 {
-			return containers[0], nil
-		}
-		choices := "choose one of: [" + strings.Join(containers, " ") + "]"
-		if len(inits) > 0 {
-			choices += " or one of the init containers: [" + strings.Join(inits, " ") + "]"
-		}
-		return "", apierrors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, %s", pod.Name, choices))
-	}
-	if !slices.Contains(containers, name) && !slices.Contains(inits, name) {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
-	}
-	return name, nil
 }
 
 func checkLogOptions(o *corev1.PodLogOptions) error {

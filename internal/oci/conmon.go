@@ -43,7 +43,10 @@ func (r *Runtime) conmonArgs(spec *agent.ContainerSpec, dir string) []string {
 		args = append(args, "--terminal")
 	}
 	if spec.Stdin {
-		args = append(args, "--stdin", "--leave-stdin-open")
+		args = append(args, "--stdin")
+		if !spec.StdinOnce {
+			args = append(args, "--leave-stdin-open")
+		}
 	}
 	return args
 }

@@ -10,7 +10,9 @@
 //	containers/<id>/rootfs           where the overlay is mounted while it is created (rootfs.go)
 //	containers/<id>/{upper,work}     what the container writes
 //	containers/<id>/{pid,conmon.pid,oom}  written by runc and conmon
+//	containers/<id>/{attach,ctl,winsz}    conmon's socket and control pipes (attach.go)
 //	run/exits/<id>                   the exit code, written by conmon (exits.go)
+//	run/exec-*                       of commands being run in containers (exec.go, execstream.go)
 //	run/runc/<id>                    the OCI runtime's own state
 //
 // and in the kernel, in each cgroup hierarchy (cgroup.go):

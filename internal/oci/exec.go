@@ -29,14 +29,8 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string) (int, [
 	if len(command) == 0 {
 		return 0, nil, errors.New("exec: no command")
 	}
-	c := r.find(id)
-	if c == nil {
-		return 0, nil, fmt.Errorf("exec: container %s does not exist", id)
-	}
-	rec := c.rec
-	c.mu.Unlock()
-	if rec.Phase != agent.ContainerRunning || !rec.alive(r.boot) {
-		return 0, nil, fmt.Errorf("exec: container %s does not run", id)
+	if _, err := r.running(id); err != nil {
+		return 0, nil, fmt.Errorf("exec: %w", err)
 	}
 	scratch, err := os.MkdirTemp(filepath.Join(r.dataDir, "run"), "exec-")
 	if err != nil {
@@ -70,9 +64,27 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string) (int, [
 	}
 }
 
+// running returns the record of a container, or why nothing can be run in it.
+func (r *Runtime) running(id string) (record, error) {
+	c := r.find(id)
+	if c == nil {
+		return record{}, fmt.Errorf("container %s does not exist", id)
+	}
+	rec := c.rec
+	c.mu.Unlock()
+	if rec.Phase != agent.ContainerRunning || !rec.alive(r.boot) {
+		return record{}, fmt.Errorf("container %s does not run", id)
+	}
+	return rec, nil
+}
+
 // killExec kills the process that the OCI runtime has started in a container,
 // and what shares its session. It tells whether there was one.
-func killExec(pidFile string) bool {
+func killExec(pidFile string) bool { return signalExec(pidFile, syscall.SIGKILL) }
+
+// signalExec sends a signal to the process that the OCI runtime has started in a
+// container, and to what shares its session. It tells whether there was one.
+func signalExec(pidFile string, signal syscall.Signal) bool {
 	data, err := os.ReadFile(pidFile)
 	if err != nil {
 		return false
@@ -81,8 +93,8 @@ func killExec(pidFile string) bool {
 	if err != nil || pid <= 1 {
 		return false
 	}
-	_ = syscall.Kill(-pid, syscall.SIGKILL) // it leads a session and group of its own
-	return syscall.Kill(pid, syscall.SIGKILL) == nil
+	_ = syscall.Kill(-pid, signal) // it leads a session and group of its own
+	return syscall.Kill(pid, signal) == nil
 }
 
 // limitedBuffer keeps the first maxExecOutput bytes written to it.

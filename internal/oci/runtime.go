@@ -118,7 +118,21 @@ func open(config Config) (*Runtime, error) {
 	if r.oomScoreAdj, err = ownOOMScoreAdj(); err != nil {
 		return nil, err
 	}
+	if err := r.forgetCommands(); err != nil {
+		return nil, err
+	}
 	return r, r.load()
+}
+
+// forgetCommands deletes the files of commands that ran in containers when the
+// process that had started them was killed. It has hung them up with its end.
+func (r *Runtime) forgetCommands() error {
+	left, err := filepath.Glob(filepath.Join(r.dataDir, "run", "exec-*"))
+	errs := []error{err}
+	for _, dir := range left {
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
 }
 
 func (r *Runtime) containersDir() string         { return filepath.Join(r.dataDir, "containers") }

@@ -108,6 +108,20 @@ func (r fakeRuntime) Exec(_ context.Context, id string, command []string) (int, 
 	return code, output, nil
 }
 
+// ExecStream runs a command as Exec does, and writes its output to the client.
+func (r fakeRuntime) ExecStream(ctx context.Context, id string, command []string, streams agent.Streams) (int, error) {
+	code, output, err := r.Exec(ctx, id, command)
+	if err == nil && streams.Out != nil {
+		_, err = streams.Out.Write(output)
+	}
+	return code, err
+}
+
+// Attach refuses: nothing in memory has streams.
+func (r fakeRuntime) Attach(_ context.Context, id string, _ agent.Streams) error {
+	return fmt.Errorf("container %s runs no process", id)
+}
+
 func (r fakeRuntime) Exits() <-chan agent.Container { return r.n.exits }
 
 // Images returns the node's image store.
