@@ -27,6 +27,8 @@ type Agent struct {
 	pressures []corev1.NodeConditionType // that the node is under
 	running   sync.WaitGroup
 
+	readings readings
+
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for
 }
@@ -78,6 +80,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.watchExits(ctx) })
 	parts.Go(func() { a.keepNode(ctx) })
 	parts.Go(func() { a.keepLease(ctx) })
+	if a.cfg.Meter != nil {
+		parts.Go(func() { a.keepMeter(ctx) })
+	}
 	if a.cfg.Listener != nil {
 		parts.Go(func() { a.serve(ctx) })
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	Runtime Runtime
 	Images  Images
 	Network Network
+	Meter   Meter  // default: none, and what is used is not told
 	Prober  Prober // default: over the network, and by Runtime.Exec
 
 	// NoFiles is for nodes whose containers run no process that could read them:

@@ -55,6 +55,7 @@ func (a *Agent) Handler(ctx context.Context) http.Handler {
 		mux.HandleFunc("GET "+path, handler)
 		mux.HandleFunc("POST "+path, handler)
 	}
+	a.serveUsage(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	return mux
 }

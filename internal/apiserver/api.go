@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/store"
@@ -73,6 +74,9 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "services/proxy", serviceProxy{opened["services"].Store, opened["endpointslices"].Store, opened["pods"].Store, transport})
 	a.put(core, "nodes/proxy", nodeProxy{agents, transport})
 
+	a.put(metricsv1beta1.SchemeGroupVersion, "pods", podMetrics{opened["pods"].Store, agents})
+	a.put(metricsv1beta1.SchemeGroupVersion, "nodes", nodeMetrics{opened["nodes"].Store, agents})
+
 	a.put(core, "replicationcontrollers/scale", newScale(opened["replicationcontrollers"]))
 	a.put(apps, "deployments/scale", newScale(opened["deployments"]))
 	a.put(apps, "replicasets/scale", newScale(opened["replicasets"]))
@@ -105,6 +109,7 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 var groupOrder = []schema.GroupVersion{
 	appsv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
 	storagev1.SchemeGroupVersion, v1alpha1.GroupVersion,
+	metricsv1beta1.SchemeGroupVersion,
 }
 
 // install serves the paths.

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/apiserver/defaults"
 )
@@ -33,6 +35,7 @@ func addTypes(scheme *runtime.Scheme) error {
 		eventsv1.AddToScheme,
 		policyv1.AddToScheme,
 		storagev1.AddToScheme,
+		metricsv1beta1.AddToScheme,
 		v1alpha1.AddToScheme,
 	)
 	return builder.AddToScheme(scheme)

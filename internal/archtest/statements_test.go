@@ -34,6 +34,7 @@ var (
 		"podlog":      "internal/agent/podlog",
 		"oci":         "internal/oci",
 		"cli":         "internal/cli",
+		"apiserver":   "internal/apiserver",
 		"image":       "internal/image",
 		"network":     "internal/network",
 		"proxy":       "internal/proxy",

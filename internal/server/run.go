@@ -229,6 +229,7 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 		Runtime:  n.runtime,
 		Images:   n.images,
 		Network:  n.network,
+		Meter:    n.runtime,
 		Listener: listener,
 		TLS: &tls.Config{
 			Certificates: []tls.Certificate{certificate},
