@@ -119,3 +119,22 @@ const (
 // ProxyLeaseName returns the name of the Lease in which the proxy of a node
 // publishes what it has applied.
 func ProxyLeaseName(node string) string { return "windlass-proxy-" + node }
+
+// What stands for the volumes that nodes make themselves.
+const (
+	// LocalProvisioner is the provisioner of classes whose volumes are
+	// directories below the data directory of a node.
+	LocalProvisioner = "windlass.dev/local"
+
+	// LocalClass is the class of that provisioner which is made, as the default
+	// one, when a server starts and there is no class.
+	LocalClass = "windlass-local"
+
+	// FinalizerLocalVolume is on a PersistentVolume of that provisioner until its
+	// node has deleted the directory, or let go of it where its policy is Retain.
+	FinalizerLocalVolume = "windlass.dev/local-volume"
+
+	// AnnotationCapacity is on such a volume: "enforced" where the file system
+	// refuses more than the volume's capacity, else "not enforced: " and why.
+	AnnotationCapacity = "windlass.dev/capacity"
+)

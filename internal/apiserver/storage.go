@@ -33,7 +33,8 @@ func volumeCreate(_ context.Context, obj runtime.Object) {
 // volumeStatus notes when the phase changes, where the writer does not.
 func volumeStatus(obj, old runtime.Object) {
 	v, before := obj.(*corev1.PersistentVolume), old.(*corev1.PersistentVolume)
-	if v.Status.Phase != before.Status.Phase && v.Status.LastPhaseTransitionTime.Equal(before.Status.LastPhaseTransitionTime) {
+	unsaid := v.Status.LastPhaseTransitionTime == nil || v.Status.LastPhaseTransitionTime.Equal(before.Status.LastPhaseTransitionTime)
+	if v.Status.Phase != before.Status.Phase && unsaid {
 		now := metav1.Now()
 		v.Status.LastPhaseTransitionTime = &now
 	}
