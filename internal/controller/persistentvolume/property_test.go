@@ -149,6 +149,11 @@ func (w *world) state() ([]corev1.PersistentVolume, []corev1.PersistentVolumeCla
 // check holds what must be true at every moment.
 func (w *world) check() {
 	volumes, claims := w.state()
+	for _, v := range volumes {
+		if v.Status.Phase == corev1.VolumeReleased && v.Spec.ClaimRef != nil && slices.ContainsFunc(claims, func(c corev1.PersistentVolumeClaim) bool { return c.UID == v.Spec.ClaimRef.UID }) {
+			w.t.Fatalf("volume %s is Released while claim %s exists", v.UID, v.Spec.ClaimRef.UID)
+		}
+	}
 	for _, c := range claims {
 		if c.Status.Phase != corev1.ClaimBound {
 			continue
