@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/volume"
 
 	"windlass.dev/windlass/internal/scheduler/fit"
 )
@@ -36,6 +37,8 @@ const (
 type api interface {
 	// bind gives a pod its node.
 	bind(ctx context.Context, pod *corev1.Pod, node string) outcome
+	// selectNode has a claim bound, or a volume made for it, on a node.
+	selectNode(ctx context.Context, claim *corev1.PersistentVolumeClaim, node string) outcome
 	// report sets a pod's PodScheduled condition to False and tells why.
 	report(ctx context.Context, pod *corev1.Pod, reason, message string) outcome
 }
@@ -95,7 +98,8 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 	d := l.cluster.Decide(p)
 	if d.Node != "" {
 		l.cluster.Assume(p, d.Node)
-	} else {
+	}
+	if d.Node == "" || len(d.Claims) > 0 {
 		l.queue.park(it)
 	}
 	l.mu.Unlock()
@@ -114,6 +118,10 @@ func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
 		}
 		return
 	}
+	if len(d.Claims) > 0 {
+		l.await(ctx, p, d)
+		return
+	}
 	l.log.V(1).Info("Binding a pod", "pod", p.Object.Namespace+"/"+p.Object.Name, "node", d.Node, "why", d.Why)
 	switch l.api.bind(ctx, p.Object, d.Node) {
 	case written:
@@ -130,6 +138,27 @@ func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
 		l.unassume(p.UID)
 		l.mu.Unlock()
 		l.later(p)
+	}
+}
+
+// await has a pod's claims bound on the node that was decided for it. The pod is
+// parked meanwhile and keeps its place there; it is decided on again when a claim
+// or a volume changes.
+func (l *loop) await(ctx context.Context, p *fit.Pod, d fit.Decision) {
+	for _, claim := range d.Claims {
+		if claim.Annotations[volume.AnnSelectedNode] == d.Node {
+			continue
+		}
+		l.log.V(1).Info("Selecting the node of a claim", "claim", claim.Namespace+"/"+claim.Name, "node", d.Node, "why", d.Why)
+		if l.api.selectNode(ctx, claim, d.Node) == written {
+			continue
+		}
+		l.mu.Lock()
+		delete(l.queue.parked, p.UID) // so that it is tried again later, not at once
+		l.unassume(p.UID)
+		l.mu.Unlock()
+		l.later(p)
+		return
 	}
 }
 
@@ -171,8 +200,14 @@ func (l *loop) later(p *fit.Pod) {
 	})
 }
 
-// wake looks at all parked pods again.
+// wake looks at all parked pods again. Those that wait on a node for their claims
+// are decided on anew.
 func (l *loop) wake() {
+	for uid := range l.queue.parked {
+		if l.cluster.Assumed(uid) {
+			l.cluster.RemovePod(uid)
+		}
+	}
 	l.queue.wake()
 	l.kick()
 }
@@ -254,5 +289,13 @@ func (l *loop) removeNode(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cluster.RemoveNode(name)
+	l.wake()
+}
+
+// learn changes what is known of storage and looks at the parked pods again.
+func (l *loop) learn(change func(*fit.Cluster)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l.cluster)
 	l.wake()
 }

@@ -20,6 +20,7 @@ type fakeAPI struct {
 	mu      sync.Mutex
 	bound   map[types.UID]string
 	reports []string
+	nodes   map[string]string // of claims, by name
 	fail    int // writes to fail before the next succeeds
 	hold    chan struct{}
 }
@@ -38,6 +39,20 @@ func (f *fakeAPI) bind(_ context.Context, pod *corev1.Pod, node string) outcome 
 		panic("pod " + pod.Name + " was bound twice")
 	}
 	f.bound[pod.UID] = node
+	return written
+}
+
+func (f *fakeAPI) selectNode(_ context.Context, claim *corev1.PersistentVolumeClaim, node string) outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail > 0 {
+		f.fail--
+		return failed
+	}
+	if f.nodes == nil {
+		f.nodes = map[string]string{}
+	}
+	f.nodes[claim.Name] = node
 	return written
 }
 

@@ -78,7 +78,11 @@ func (l *loop) follow(ctx context.Context, informers cache.Cache) error {
 	if err != nil {
 		return err
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), nodesSeen.HasSynced, podsSeen.HasSynced) {
+	synced, err := l.followStorage(ctx, informers)
+	if err != nil {
+		return err
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), append(synced, nodesSeen.HasSynced, podsSeen.HasSynced)...) {
 		return ctx.Err()
 	}
 	return nil

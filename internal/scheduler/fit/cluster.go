@@ -15,11 +15,13 @@ import (
 type Cluster struct {
 	nodes map[string]*node
 	pods  map[types.UID]*Pod // those with a node
+
+	storage storage
 }
 
 // NewCluster returns a cluster without nodes.
 func NewCluster() *Cluster {
-	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}}
+	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}, storage: newStorage()}
 }
 
 // schedulable returns the nodes that exist, by name.

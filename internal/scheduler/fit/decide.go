@@ -15,6 +15,10 @@ type Decision struct {
 	Reason string // of the PodScheduled condition, when there is no node
 	Why    string // what decided, or the condition's message
 
+	// Claims are those of the pod that get a volume on the node; the pod can be
+	// given it once they are bound.
+	Claims []*corev1.PersistentVolumeClaim
+
 	// Refusals are why each node refused the pod, by node, when there is none
 	// for it; a node may have several.
 	Refusals []Refusal
@@ -35,10 +39,21 @@ func (c *Cluster) Decide(p *Pod) Decision {
 			Why:    "0/0 nodes are available: no nodes available to schedule pods. To mend: start a node's agent.",
 		}
 	}
+	need, unusable := c.storage.needsOf(p)
+	if unusable != nil {
+		return Decision{
+			Reason: corev1.PodReasonUnschedulable,
+			Why:    fmt.Sprintf("0/%d nodes are available: %s. To mend: %s.", len(nodes), unusable.Reason, unusable.Mend),
+		}
+	}
 	var fitting []*node
 	var refused []Refusal
 	for _, n := range nodes {
-		if r := refusals(p, n); len(r) > 0 {
+		r := refusals(p, n)
+		if len(r) == 0 {
+			r = c.storageRefusals(p, need, n)
+		}
+		if len(r) > 0 {
 			refused = append(refused, r...)
 		} else {
 			fitting = append(fitting, n)
@@ -48,7 +63,7 @@ func (c *Cluster) Decide(p *Pod) Decision {
 		return Decision{Reason: corev1.PodReasonUnschedulable, Why: explain(refused, len(nodes)), Refusals: refused}
 	}
 	n, why := best(p, fitting)
-	return Decision{Node: n.object.Name, Why: why}
+	return Decision{Node: n.object.Name, Why: why, Claims: need.open}
 }
 
 // explain words the refusals of all nodes as Kubernetes does, and says for each

@@ -31,6 +31,7 @@ type Pod struct {
 	assumed  bool   // given a node here, not yet seen bound
 	requests amounts
 	ports    []hostPort
+	claims   []claimVolume
 	owner    types.UID // its controller, "" for none
 	affinity nodeaffinity.RequiredNodeAffinity
 }
@@ -44,6 +45,7 @@ func NewPod(object *corev1.Pod) *Pod {
 		node:     object.Spec.NodeName,
 		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{})),
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
+		claims:   claimsOf(object),
 	}
 	if object.Spec.Priority != nil {
 		p.Priority = *object.Spec.Priority

@@ -1,0 +1,67 @@
+package scheduler
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/volume"
+
+	"windlass.dev/windlass/internal/scheduler/fit"
+)
+
+// TestPodWaitsForItsClaim: the pod's claim is told the node that was decided, the
+// pod keeps its place there while the volume is made, and is bound once it is.
+func TestPodWaitsForItsClaim(t *testing.T) {
+	for name, failures := range map[string]int{"at once": 0, "after writes that failed": 3} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { waitForClaim(t, failures) })
+		})
+	}
+}
+
+func waitForClaim(t *testing.T, failures int) {
+	api := &fakeAPI{bound: map[types.UID]string{}, fail: failures}
+	l := start(t, api)
+	l.setNode(makeNode("a"))
+	waits, class := storagev1.VolumeBindingWaitForFirstConsumer, "local"
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class}}
+	l.learn(func(c *fit.Cluster) {
+		c.SetClass(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits})
+		c.SetClaim(claim)
+	})
+	p := makePod("p", requests("1500m"), func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+	})
+	l.setPod(p)
+	synctest.Wait()
+	time.Sleep(time.Second) // in the test's own time: writes that failed are tried again
+	synctest.Wait()
+	l.setPod(makePod("q", requests("1500m"))) // which would fit where p waits
+	synctest.Wait()
+	if api.nodes["c"] != "a" || len(api.bound) != 0 {
+		t.Fatalf("the claim's node is %q, bound %v: want a, and no pod bound yet", api.nodes["c"], api.bound)
+	}
+	claim = claim.DeepCopy()
+	metav1.SetMetaDataAnnotation(&claim.ObjectMeta, volume.AnnSelectedNode, "a")
+	l.learn(func(c *fit.Cluster) { c.SetClaim(claim) })
+	synctest.Wait()
+	if len(api.bound) != 0 {
+		t.Fatalf("bound %v before the claim was", api.bound)
+	}
+	claim = claim.DeepCopy()
+	claim.Spec.VolumeName = "v"
+	metav1.SetMetaDataAnnotation(&claim.ObjectMeta, volume.AnnBindCompleted, "yes")
+	l.learn(func(c *fit.Cluster) {
+		c.SetVolume(&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}})
+		c.SetClaim(claim)
+	})
+	synctest.Wait()
+	if len(api.bound) != 1 || api.bound["p"] != "a" {
+		t.Fatalf("bound %v: want p on a, and q nowhere", api.bound)
+	}
+}
