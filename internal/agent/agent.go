@@ -83,6 +83,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.cfg.Meter != nil {
 		parts.Go(func() { a.keepMeter(ctx) })
 	}
+	parts.Go(func() { a.keepVolumes(ctx) })
 	if a.cfg.Listener != nil {
 		parts.Go(func() { a.serve(ctx) })
 	}

@@ -10,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/internal/agent/environment"
-	"windlass.dev/windlass/internal/agent/volume"
 )
 
 // apiSource gives the ConfigMaps and Secrets of a pod's namespace from the API.
@@ -39,9 +38,6 @@ func (s apiSource) get(kind, name string, into client.Object) error {
 	}
 	return err
 }
-
-// claims finds the PersistentVolumes of a pod; nil: this node has none.
-func (a *Agent) claims(context.Context, *corev1.Pod) volume.Claims { return nil }
 
 // services lists the Services that a pod may have variables of.
 func (a *Agent) services(ctx context.Context, pod *corev1.Pod) (map[string]string, error) {

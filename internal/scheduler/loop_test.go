@@ -21,7 +21,7 @@ type fakeAPI struct {
 	bound   map[types.UID]string
 	reports []string
 	nodes   map[string]string // of claims, by name
-	fail    int // writes to fail before the next succeeds
+	fail    int               // writes to fail before the next succeeds
 	hold    chan struct{}
 }
 

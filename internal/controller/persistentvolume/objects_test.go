@@ -144,3 +144,7 @@ func madeLocally(v *corev1.PersistentVolume) {
 func going(v *corev1.PersistentVolume) {
 	v.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 }
+
+func heldByNode(v *corev1.PersistentVolume) {
+	v.Finalizers = append(v.Finalizers, v1alpha1.FinalizerLocalVolume)
+}

@@ -188,7 +188,15 @@ func (r *volumes) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("find the claim of volume %s: %w", v.Name, err)
 	}
-	return ctrl.Result{}, r.act(ctx, &v, planVolume(&v, claim))
+	stranded := false
+	if node := nodeOf(&v); v.DeletionTimestamp != nil && local(&v) && node != "" {
+		there, err := r.certain(ctx, types.NamespacedName{Name: node}, &corev1.Node{})
+		if err != nil {
+			return ctrl.Result{}, fmt.Errorf("look for node %s: %w", node, err)
+		}
+		stranded = !there
+	}
+	return ctrl.Result{}, r.act(ctx, &v, planVolume(&v, claim, stranded))
 }
 
 func (r *volumes) act(ctx context.Context, v *corev1.PersistentVolume, p volumePlan) error {

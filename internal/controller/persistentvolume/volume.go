@@ -26,7 +26,8 @@ type volumePlan struct {
 // planVolume says in which phase a volume is, lets go of a claim that has another,
 // and of the volume itself when it is being deleted and nobody has it. claim is the
 // one that the volume names, nil when it certainly does not exist (any more).
-func planVolume(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) volumePlan {
+// stranded says that the volume is a directory of a node that does not exist.
+func planVolume(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim, stranded bool) volumePlan {
 	ref := v.Spec.ClaimRef
 	var p volumePlan
 	switch {
@@ -46,9 +47,13 @@ func planVolume(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim)
 		p = letGo(v)
 	}
 	used := v.Status.Phase == corev1.VolumeBound || claim != nil && claim.Spec.VolumeName == v.Name
-	if v.DeletionTimestamp != nil && !used && p.Volume == nil && p.Status == nil && slices.Contains(v.Finalizers, protection) {
+	if v.DeletionTimestamp == nil || used || p.Volume != nil || p.Status != nil {
+		return p
+	}
+	held := func(f string) bool { return f == protection || stranded && f == v1alpha1.FinalizerLocalVolume }
+	if slices.ContainsFunc(v.Finalizers, held) {
 		p.Why, p.Volume = "it is being deleted and nobody has it", v.DeepCopy()
-		p.Volume.Finalizers = slices.DeleteFunc(p.Volume.Finalizers, func(f string) bool { return f == protection })
+		p.Volume.Finalizers = slices.DeleteFunc(p.Volume.Finalizers, held)
 	}
 	return p
 }

@@ -39,6 +39,8 @@ func TestVolumePlans(t *testing.T) {
 		claim  *corev1.PersistentVolumeClaim
 		want   string
 	}{
+		{"deleted, and its node is to delete the directory", makeVolume("v", "1Gi", going, madeLocally, heldByNode), nil, "write claim=none finalizers=[windlass.dev/local-volume]"},
+		{"deleted, and its node does not exist", makeVolume("v", "1Gi", going, madeLocally, heldByNode, at("gone")), nil, "write claim=none finalizers=[]"},
 		{"new", makeVolume("v", "1Gi", inPhase(corev1.VolumePending)), nil, "Available"},
 		{"kept for a claim", makeVolume("v", "1Gi", inPhase(corev1.VolumePending), claimedBy("c", "")), nil, "Available"},
 		{"nothing to do", makeVolume("v", "1Gi"), nil, ""},
@@ -61,7 +63,7 @@ func TestVolumePlans(t *testing.T) {
 		{"deleted and released", makeVolume("v", "1Gi", mine, inPhase(corev1.VolumeReleased), going), nil, "write claim=c/uid-c finalizers=[]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := planVolume(test.volume, test.claim).show(); got != test.want {
+			if got := planVolume(test.volume, test.claim, nodeOf(test.volume) == "gone").show(); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
