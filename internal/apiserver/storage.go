@@ -40,13 +40,29 @@ func volumeStatus(obj, old runtime.Object) {
 	}
 }
 
-// volumeWarnings tells of a policy that volumes may ask for and do not get.
-func volumeWarnings(obj, _ runtime.Object) []string {
-	if obj.(*corev1.PersistentVolume).Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRecycle {
+// volumeWarnings tells of what volumes may ask for and do not get.
+func volumeWarnings(obj, old runtime.Object) []string {
+	v := obj.(*corev1.PersistentVolume)
+	var out []string
+	if v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+		out = append(out, "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated and not supported: "+
+			"once released, the volume becomes Failed and keeps its data. Use Retain or Delete; for new empty volumes use dynamic provisioning.")
+	}
+	if old == nil && v.Spec.HostPath == nil && v.Spec.Local == nil {
+		for name := range sources(&v.Spec.PersistentVolumeSource) {
+			out = append(out, fmt.Sprintf("spec.%s: no node can mount volumes of this kind: those of kind hostPath and local can be used by pods", name))
+		}
+	}
+	return out
+}
+
+// sources are the fields of a source that are set, by their names in manifests.
+func sources(s *corev1.PersistentVolumeSource) map[string]any {
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(s)
+	if err != nil {
 		return nil
 	}
-	return []string{"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated and not supported: " +
-		"once released, the volume becomes Failed and keeps its data. Use Retain or Delete; for new empty volumes use dynamic provisioning."}
+	return fields
 }
 
 func claimCreate(_ context.Context, obj runtime.Object) {

@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -47,6 +48,9 @@ func (p *planner) read(ctx context.Context, facts *foresight.Facts) error {
 	} else {
 		facts.ReplicaSets = pointers[appsv1.ReplicaSet](list.Items)
 	}
+	if err := p.storage(ctx, facts); err != nil {
+		return fmt.Errorf("read claims, volumes and classes: %w", err)
+	}
 	if list, err := p.client.CoreV1().ResourceQuotas(namespace).List(ctx, all); err == nil {
 		facts.Quotas = list.Items
 	} else if !apierrors.IsNotFound(err) {
@@ -64,6 +68,29 @@ func (p *planner) read(ctx context.Context, facts *foresight.Facts) error {
 	}
 	facts.Found = p.find(ctx, facts)
 	facts.Registry = p.ask(ctx, foresight.ToPull(facts))
+	return nil
+}
+
+// storage reads what decides where pods with claims can be.
+func (p *planner) storage(ctx context.Context, facts *foresight.Facts) error {
+	all := metav1.ListOptions{}
+	claims, err := p.client.CoreV1().PersistentVolumeClaims(facts.Namespace).List(ctx, all)
+	if err == nil {
+		facts.Claims = pointers[corev1.PersistentVolumeClaim](claims.Items)
+	}
+	volumes, volumesErr := p.client.CoreV1().PersistentVolumes().List(ctx, all)
+	if volumesErr == nil {
+		facts.Volumes = pointers[corev1.PersistentVolume](volumes.Items)
+	}
+	classes, classesErr := p.client.StorageV1().StorageClasses().List(ctx, all)
+	if classesErr == nil {
+		facts.Classes = pointers[storagev1.StorageClass](classes.Items)
+	}
+	for _, err := range []error{err, volumesErr, classesErr} {
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
 	return nil
 }
 

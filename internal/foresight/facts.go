@@ -5,6 +5,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"windlass.dev/windlass/api/v1alpha1"
@@ -32,6 +33,11 @@ type Facts struct {
 	// Found is what is known of the objects that the new pods refer to. One that
 	// is not in it was not looked for.
 	Found map[Object]Found
+
+	// Claims are those of the namespace; Volumes and Classes those of the cluster.
+	Claims  []*corev1.PersistentVolumeClaim
+	Volumes []*corev1.PersistentVolume
+	Classes []*storagev1.StorageClass
 
 	// Quotas are the ResourceQuotas of the namespace.
 	Quotas []corev1.ResourceQuota

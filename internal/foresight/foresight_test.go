@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -71,6 +72,8 @@ func (s *script) command(t *testing.T, d *datadriven.TestData) string {
 		f.Name, f.Namespace = f.After.Name, "default"
 	case "edit":
 		f.After = deploymentOf(t, f.Before.DeepCopy(), d.Input)
+	case "claim", "volume", "class":
+		s.storage(t, d)
 	case "found":
 		kind, name, _ := strings.Cut(d.CmdArgs[0].Key, "/")
 		found := Found{Presence: presence(arg(d, "is", "present")), Keys: list(d, "keys"), Why: "timeout"}
@@ -289,5 +292,31 @@ func TestPodsThatWaitedForEachOther(t *testing.T) {
 		if got := fmt.Sprint(low.Round(time.Millisecond), " ", high.Round(time.Millisecond)); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}
+	}
+}
+
+// storage adds a claim, a volume or a class from its manifest.
+func (s *script) storage(t *testing.T, d *datadriven.TestData) {
+	f := &s.facts
+	read := func(into any) {
+		if err := yaml.UnmarshalStrict([]byte(d.Input), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch d.Cmd {
+	case "claim":
+		c := &corev1.PersistentVolumeClaim{}
+		read(c)
+		c.Namespace = "default"
+		f.Claims = append(f.Claims, c)
+		f.Found[Object{"PersistentVolumeClaim", c.Name}] = Found{Presence: Present}
+	case "volume":
+		v := &corev1.PersistentVolume{}
+		read(v)
+		f.Volumes = append(f.Volumes, v)
+	case "class":
+		c := &storagev1.StorageClass{}
+		read(c)
+		f.Classes = append(f.Classes, c)
 	}
 }

@@ -21,10 +21,13 @@ import (
 const maxDetails = 5
 
 // nodes is the room of the cluster's nodes, by the rules of the scheduler.
-type nodes struct{ cluster *fit.Cluster }
+type nodes struct {
+	cluster *fit.Cluster
+	facts   *Facts
+}
 
 func roomOf(facts *Facts) nodes {
-	n := nodes{fit.NewCluster()}
+	n := nodes{fit.NewCluster(), facts}
 	for _, node := range facts.Nodes {
 		n.cluster.SetNode(node)
 	}
@@ -34,12 +37,40 @@ func roomOf(facts *Facts) nodes {
 			n.cluster.SetPod(fit.NewPod(pod))
 		}
 	}
+	for _, claim := range facts.Claims {
+		n.cluster.SetClaim(claim)
+	}
+	for _, volume := range facts.Volumes {
+		n.cluster.SetVolume(volume)
+	}
+	for _, class := range facts.Classes {
+		n.cluster.SetClass(class)
+	}
 	return n
+}
+
+// candidate is a pod made from a template, as it will be decided on.
+func (n nodes) candidate(pod *corev1.Pod) *fit.Pod {
+	return fit.NewPod(withStorage(withRequests(pod), n.facts))
+}
+
+// withStorage leaves a pod the claims that are there. Those that are still to be
+// made get their volume where the pod is; one that is missing is told elsewhere.
+func withStorage(pod *corev1.Pod, facts *Facts) *corev1.Pod {
+	out := pod.DeepCopy()
+	out.Namespace = facts.Namespace
+	out.Spec.Volumes = slices.DeleteFunc(out.Spec.Volumes, func(v corev1.Volume) bool {
+		known := v.PersistentVolumeClaim != nil && slices.ContainsFunc(facts.Claims, func(c *corev1.PersistentVolumeClaim) bool {
+			return c.Name == v.PersistentVolumeClaim.ClaimName
+		})
+		return v.Ephemeral != nil || v.PersistentVolumeClaim != nil && !known
+	})
+	return out
 }
 
 // Place implements rollout.Room.
 func (n nodes) Place(pod *corev1.Pod) bool {
-	p := fit.NewPod(withRequests(pod))
+	p := n.candidate(pod)
 	decision := n.cluster.Decide(p)
 	if decision.Node == "" {
 		return false
@@ -79,7 +110,7 @@ func noRoom(facts *Facts, ideal, real rollout.Forecast) []Finding {
 	room := roomOf(facts)
 	again := rollout.ForecastOf(snapshot(facts), room) // leaves the room as it is when it is stuck
 	pod := again.Homeless[0]
-	decision := room.cluster.Decide(fit.NewPod(withRequests(pod)))
+	decision := room.cluster.Decide(room.candidate(pod))
 	found := 0
 	for _, w := range real.Waves {
 		found += int(w.Starting)
@@ -177,7 +208,7 @@ func podsByOwner(list []*corev1.Pod) map[types.UID][]*corev1.Pod {
 
 // hosts returns the nodes that may run the Deployment's pods if they are empty.
 func hosts(facts *Facts) []*corev1.Node {
-	pod := withRequests(&corev1.Pod{Spec: facts.After.Spec.Template.Spec})
+	pod := withStorage(withRequests(&corev1.Pod{Spec: facts.After.Spec.Template.Spec}), &Facts{})
 	var out []*corev1.Node
 	for _, node := range facts.Nodes {
 		alone := fit.NewCluster()

@@ -33,6 +33,7 @@ import (
 	"windlass.dev/windlass/internal/controller/garbage"
 	"windlass.dev/windlass/internal/controller/namespace"
 	nodecontroller "windlass.dev/windlass/internal/controller/node"
+	"windlass.dev/windlass/internal/controller/persistentvolume"
 	"windlass.dev/windlass/internal/controller/podgc"
 	"windlass.dev/windlass/internal/controller/replicaset"
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
@@ -182,6 +183,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 		{"garbage-collector-controller", garbage.Setup},
 		{"service-controller", service.Setup},
 		{"node-controller", nodecontroller.Setup},
+		{"persistentvolume-controller", persistentvolume.Setup},
 		{"taint-eviction-controller", tainteviction.Setup},
 		{"endpoint-controller", func(m manager.Manager, _ record.EventRecorder) error { return endpoints.Setup(m) }},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
