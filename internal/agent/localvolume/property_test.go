@@ -87,6 +87,7 @@ type world struct {
 	api   client.Client
 	fuse  fuse
 	disks map[string]Directories
+	kept  []string // data of claims that went, whose volumes' policy is Retain
 }
 
 func newWorld(t *rapid.T, dir string) *world {
@@ -169,10 +170,13 @@ func (w *world) user(made int) {
 		}
 	case what == 3:
 		if err = w.api.Delete(ctx, &there); err == nil && has {
+			if file := filepath.Join(v.Spec.Local.Path, "data"); v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRetain && exists(file) {
+				w.kept = append(w.kept, file)
+			}
 			v.Status.Phase = corev1.VolumeReleased
 			err = w.api.Status().Update(ctx, v)
 		}
-	case what == 4 && has && rapid.Bool().Draw(w.t, "retain"):
+	case what == 4 && has && v.DeletionTimestamp == nil && rapid.Bool().Draw(w.t, "retain"):
 		v.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
 		err = w.api.Update(ctx, v)
 	}
@@ -224,6 +228,11 @@ func (w *world) volumes() map[string]*corev1.PersistentVolume {
 }
 
 func (w *world) check() {
+	for _, file := range w.kept {
+		if !exists(file) {
+			w.t.Fatalf("%s was to be retained", file)
+		}
+	}
 	for _, v := range w.volumes() {
 		_, err := os.Stat(filepath.Join(v.Spec.Local.Path, "data"))
 		switch {
