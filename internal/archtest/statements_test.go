@@ -13,6 +13,7 @@ var documents = map[string]int{
 	"deployments.md":  80,
 	"pods.md":         30,
 	"statefulsets.md": 40,
+	"storage.md":      45,
 }
 
 // scripts and packages say where the names in those tables lead.
@@ -25,6 +26,7 @@ var (
 		"pods":      "internal/apiserver/validation/testdata/pods/%",
 		"defaults":  "internal/apiserver/defaults/testdata/%",
 		"columns":   "internal/apiserver/columns/testdata/%",
+		"foresight": "internal/foresight/testdata/foresight/%",
 	}
 	packages = map[string]string{
 		"agent":       "internal/agent",
@@ -45,6 +47,11 @@ var (
 		"deployment":  "internal/controller/deployment",
 		"statefulset": "internal/controller/statefulset",
 		"garbage":     "internal/controller/garbage",
+		"apiserver":   "internal/apiserver",
+		"scheduler":   "internal/scheduler",
+
+		"persistentvolume": "internal/controller/persistentvolume",
+		"localvolume":      "internal/agent/localvolume",
 		"e2e":         "test/e2e",
 	}
 	named = regexp.MustCompile("`([^`]+)`")
