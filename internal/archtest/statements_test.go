@@ -52,7 +52,7 @@ var (
 
 		"persistentvolume": "internal/controller/persistentvolume",
 		"localvolume":      "internal/agent/localvolume",
-		"e2e":         "test/e2e",
+		"e2e":              "test/e2e",
 	}
 	named = regexp.MustCompile("`([^`]+)`")
 )
