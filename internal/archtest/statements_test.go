@@ -47,7 +47,6 @@ var (
 		"deployment":  "internal/controller/deployment",
 		"statefulset": "internal/controller/statefulset",
 		"garbage":     "internal/controller/garbage",
-		"apiserver":   "internal/apiserver",
 		"scheduler":   "internal/scheduler",
 
 		"persistentvolume": "internal/controller/persistentvolume",
