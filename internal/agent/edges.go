@@ -98,6 +98,8 @@ type ContainerSpec struct {
 
 	Hostname string
 	NetNS    string // path of the pod's network namespace; empty for the host's
+	PID      Scope  // of the processes that it sees
+	IPC      Scope  // of System V and POSIX inter-process communication, but for /dev/shm, which is a mount
 	LogPath  string
 
 	Ports []uint16 // TCP ports that the container declares; the process opens them itself
@@ -116,6 +118,16 @@ type ContainerSpec struct {
 	Stdin     bool // open for attached clients
 	StdinOnce bool // and closed when the first of them has ended its input
 }
+
+// Scope is with whom a container shares a namespace.
+type Scope string
+
+// The scopes of a namespace.
+const (
+	ScopeOwn  Scope = ""     // with nobody
+	ScopePod  Scope = "pod"  // with the containers of its pod that have this scope
+	ScopeHost Scope = "host" // with the node
+)
 
 // Mount is a bind mount of a host path into a container.
 type Mount struct {

@@ -32,6 +32,10 @@ func (a *Agent) facts(ip string) environment.Facts {
 // writePodFiles writes the files that every container of a pod sees in /etc and
 // returns where they belong.
 func (a *Agent) writePodFiles(pod *corev1.Pod, ip string) ([]Mount, error) {
+	hostname, err := kernelNameOf(pod, a.cfg.Domain)
+	if err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(a.podDir(pod.UID), "etc")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -47,7 +51,7 @@ func (a *Agent) writePodFiles(pod *corev1.Pod, ip string) ([]Mount, error) {
 	var mounts []Mount
 	for _, file := range []struct{ name, content string }{
 		{"hosts", hostsFile(pod, ip, a.cfg.Domain, nodeHosts)},
-		{"hostname", hostnameOf(pod) + "\n"},
+		{"hostname", hostname + "\n"},
 		{"resolv.conf", a.resolverFile(pod, nodeResolver)},
 	} {
 		path := filepath.Join(dir, file.name)
@@ -84,8 +88,8 @@ func hostsFile(pod *corev1.Pod, ip, domain, node string) string {
 		b.WriteString("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n" +
 			"::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n")
 		name := hostnameOf(pod)
-		if pod.Spec.Subdomain != "" {
-			name = fmt.Sprintf("%s.%s.%s.svc.%s\t%s", name, pod.Spec.Subdomain, pod.Namespace, domain, name)
+		if full := fullNameOf(pod, domain); full != "" {
+			name = full + "\t" + name
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", ip, name)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,11 @@ func (a *Agent) mounts(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	if err != nil {
 		return nil, &configError{fmt.Errorf("make the file for the termination message: %w", err)}
 	}
-	files = append(files, message...)
+	memory, err := a.sharedMemory(pod)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("make the pod's shared memory: %w", err)}
+	}
+	files = slices.Concat(files, message, memory)
 	volumes, err := volume.Locate(a.volumesDir(pod), pod, a.claims(ctx, pod))
 	if err != nil {
 		return nil, &configError{err}

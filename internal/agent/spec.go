@@ -27,7 +27,11 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	env = withDefaults(env, hostnameOf(pod))
+	hostname, err := kernelNameOf(pod, a.cfg.Domain)
+	if err != nil {
+		return ContainerSpec{}, &configError{err}
+	}
+	env = withDefaults(env, hostname)
 	lookup := environment.Lookup(env)
 	user, group, err := userOf(pod, c, image)
 	if err != nil {
@@ -44,7 +48,8 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	return ContainerSpec{
 		ID: act.ID, PodUID: string(pod.UID), Name: c.Name, Attempt: act.Attempt,
 		Image: c.Image, ImageID: image.ID, Layers: image.Layers,
-		Hostname: hostnameOf(pod), NetNS: netns,
+		Hostname: hostname, NetNS: netns,
+		PID: pidScope(pod), IPC: ipcScope(pod),
 		LogPath:    filepath.Join(a.podLogDir(pod), c.Name, strconv.Itoa(act.Attempt)+".log"),
 		Ports:      tcpPorts(c),
 		Args:       argsOf(c, image, lookup),
@@ -105,18 +110,4 @@ func workingDirOf(c *corev1.Container, image *Image) string {
 		}
 	}
 	return "/"
-}
-
-func hostnameOf(pod *corev1.Pod) string {
-	name := pod.Name
-	switch {
-	case pod.Spec.HostNetwork:
-		return pod.Spec.NodeName
-	case pod.Spec.Hostname != "":
-		name = pod.Spec.Hostname
-	}
-	if len(name) > 63 {
-		name = strings.TrimRight(name[:63], "-.")
-	}
-	return name
 }

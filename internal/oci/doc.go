@@ -14,6 +14,7 @@
 //	run/exits/<id>                   the exit code, written by conmon (exits.go)
 //	run/exec-*                       of commands being run in containers (exec.go, execstream.go)
 //	run/runc/<id>                    the OCI runtime's own state
+//	pause/                           the image of the first process of pods that share theirs (pause.go)
 //
 // and in the kernel, in each cgroup hierarchy (cgroup.go):
 //

@@ -122,8 +122,15 @@ func (r *Runtime) settle(c *container) {
 		r.log.Error("Writing the record of an ended container", "container", c.rec.ID, "err", err)
 	}
 	c.rec = ended
+	if ended.SharedPID { // the end of its first process is not the end of the others
+		if err := r.cgroups.kill(r.cgroups.group(&ended)); err != nil {
+			r.log.Error("Ending what a container has left behind", "container", ended.ID, "err", err)
+		}
+	}
 	r.log.Debug("Container ended", "container", c.rec.ID, "exitCode", code, "oomKilled", c.rec.OOMKilled)
-	r.ended.add(ended.Container)
+	if !isPause(ended.ID) {
+		r.ended.add(ended.Container)
+	}
 }
 
 // readExit reads a container's exit code and when it was written.

@@ -30,7 +30,9 @@ type record struct {
 	BootID     string
 	StartTicks uint64
 
-	Class string // where the pod's control group is, by its quality of service
+	Class     string // where the pod's control group is, by its quality of service
+	SharedPID bool   `json:",omitempty"` // its processes are not all that its process namespace has
+	SharedIPC bool   `json:",omitempty"` // those of its pod join its namespaces
 }
 
 // validID is what may name a container or a pod: it becomes a file name, a

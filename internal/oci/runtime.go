@@ -40,8 +40,9 @@ type Runtime struct {
 	held        uint64 // our capabilities
 	oomScoreAdj int    // our own
 
-	mu         sync.Mutex // guards containers
+	mu         sync.Mutex // guards what follows
 	containers map[string]*container
+	shares     map[string]*podShare // by pod UID
 
 	exits chan agent.Container
 	ended queue
@@ -90,7 +91,7 @@ func open(config Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	r := &Runtime{dataDir: dataDir, log: log, containers: map[string]*container{}, exits: make(chan agent.Container, 16)}
+	r := &Runtime{dataDir: dataDir, log: log, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
 	for _, dir := range []string{r.containersDir(), r.exitDir(), r.stateDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
@@ -156,6 +157,7 @@ func (r *Runtime) load() error {
 			rec = record{Container: agent.Container{ID: id, Phase: phaseCreating}}
 		}
 		r.containers[id] = &container{podUID: rec.PodUID, rec: rec}
+		r.takeOver(&rec)
 	}
 	return nil
 }
@@ -181,6 +183,7 @@ func (r *Runtime) forget(c *container) {
 	c.gone = true
 	r.mu.Lock()
 	delete(r.containers, c.rec.ID)
+	r.unshare(c.podUID)
 	r.mu.Unlock()
 }
 
@@ -208,9 +211,16 @@ func (r *Runtime) List(ctx context.Context) ([]agent.Container, error) {
 			r.forget(c)
 		default:
 			r.settle(c)
-			list = append(list, c.rec.Container)
+			if !isPause(c.rec.ID) {
+				list = append(list, c.rec.Container)
+			}
 		}
 		c.mu.Unlock()
+	}
+	for _, c := range all {
+		if err := r.removePause(ctx, c.podUID, ""); err != nil {
+			return nil, fmt.Errorf("remove the first process of a pod without containers: %w", err)
+		}
 	}
 	slices.SortFunc(list, func(a, b agent.Container) int { return strings.Compare(a.ID, b.ID) })
 	return list, nil
@@ -247,6 +257,11 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	defer c.mu.Unlock()
 	if err := r.wipe(ctx, &c.rec); err != nil {
 		return fmt.Errorf("remove container %s: %w", id, err)
+	}
+	if !isPause(id) {
+		if err := r.removePause(ctx, c.podUID, id); err != nil {
+			return err
+		}
 	}
 	r.forget(c)
 	return nil

@@ -19,6 +19,7 @@ import (
 // host is what a container's specification depends on beside what is asked for.
 type host struct {
 	rootfs       string
+	shared       joined
 	cgroupsPath  string
 	unified      bool // cgroup v2
 	oomGroup     bool // the kernel can end a container as a whole for want of memory (v2)
@@ -61,7 +62,7 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: on.cgroupsPath,
-			Namespaces:  namespaces(want.NetNS, on.unified),
+			Namespaces:  namespaces(want, on.shared, on.unified),
 			Resources:   resources(want, on),
 			Sysctl:      want.Security.Sysctls,
 
@@ -162,19 +163,6 @@ func processEnv(env []string, tty bool) []string {
 		env = append(env, "TERM=xterm")
 	}
 	return env
-}
-
-func namespaces(netNS string, unified bool) []specs.LinuxNamespace {
-	list := []specs.LinuxNamespace{
-		{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
-	}
-	if unified {
-		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
-	}
-	if netNS != "" {
-		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netNS})
-	}
-	return list
 }
 
 // mounts are those that the OCI runtime specification asks of every Linux

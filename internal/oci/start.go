@@ -38,7 +38,11 @@ func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Co
 	}
 	timing := stages{began: time.Now()}
 	timing.last = timing.began
-	if err := r.start(ctx, &spec, &c.rec, &timing); err != nil {
+	shared, err := r.join(ctx, &spec)
+	if err == nil {
+		err = r.start(ctx, &spec, shared, &c.rec, &timing)
+	}
+	if err != nil {
 		// Even when ctx has ended.
 		if undo := r.wipe(context.WithoutCancel(ctx), &c.rec); undo != nil {
 			r.log.Error("Cleaning up after a failed start", "container", spec.ID, "err", undo)
@@ -90,11 +94,11 @@ func newRecord(spec *agent.ContainerSpec) record {
 	return record{Class: classOf(spec.Pod.QOS), Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt,
 		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating,
-	}}
+	}, SharedPID: spec.PID != agent.ScopeOwn, SharedIPC: spec.IPC == agent.ScopePod}
 }
 
 // start is Start's way there: record, rootfs, bundle, create, start, record.
-func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, rec *record, timing *stages) error {
+func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared joined, rec *record, timing *stages) error {
 	dir := r.containerDir(spec.ID)
 	for _, d := range []string{dir, filepath.Dir(spec.LogPath)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -112,7 +116,7 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, rec *rec
 		return err
 	}
 	timing.done("rootfs")
-	if err := r.writeBundle(spec, dir, rootfs); err != nil {
+	if err := r.writeBundle(spec, shared, dir, rootfs); err != nil {
 		return err
 	}
 	timing.done("bundle")
@@ -146,13 +150,14 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, rec *rec
 }
 
 // writeBundle writes config.json.
-func (r *Runtime) writeBundle(spec *agent.ContainerSpec, dir, rootfs string) error {
+func (r *Runtime) writeBundle(spec *agent.ContainerSpec, shared joined, dir, rootfs string) error {
 	who, err := lookupUser(rootfs, spec.User)
 	if err != nil {
 		return err
 	}
 	on := host{
 		rootfs:       rootfs,
+		shared:       shared,
 		cgroupsPath:  r.cgroups.container(classOf(spec.Pod.QOS), spec.PodUID, spec.ID),
 		unified:      r.cgroups.unified,
 		oomGroup:     r.cgroups.unified && slices.Contains(r.cgroups.present, "memory"),

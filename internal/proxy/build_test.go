@@ -43,6 +43,8 @@ func parseState(t testing.TB, text string) State {
 		case "slice":
 			slice = parseSlice(t, fields[1:])
 			state.EndpointSlices = append(state.EndpointSlices, slice)
+		case "pod":
+			state.Pods = append(state.Pods, parsePod(t, fields[1:]))
 		default:
 			slice.Endpoints = append(slice.Endpoints, parseEndpoint(t, fields))
 		}
@@ -92,6 +94,40 @@ func parseService(t testing.TB, fields []string) *corev1.Service {
 		}
 	}
 	return s
+}
+
+// parsePod reads NAME [ip=ADDRESS] [node=NAME] [phase=PHASE] [host] [age=N] and
+// port=HOSTPORT:PORT[/PROTOCOL][@HOSTADDRESS].
+func parsePod(t testing.TB, fields []string) *corev1.Pod {
+	namespace, name := splitName(fields[0])
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	pod.Spec.NodeName = testNode.Name
+	pod.Spec.Containers = make([]corev1.Container, 1)
+	for _, field := range fields[1:] {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "ip":
+			pod.Status.PodIP = value
+		case "node":
+			pod.Spec.NodeName = value
+		case "phase":
+			pod.Status.Phase = corev1.PodPhase(value)
+		case "host":
+			pod.Spec.HostNetwork = true
+		case "age":
+			pod.CreationTimestamp = metav1.NewTime(time.Unix(1_700_000_000-int64(parseNumber(t, value)), 0))
+		case "port":
+			value, host, _ := strings.Cut(value, "@")
+			value, protocol, _ := strings.Cut(value, "/")
+			hostPort, port, _ := strings.Cut(value, ":")
+			pod.Spec.Containers[0].Ports = append(pod.Spec.Containers[0].Ports, corev1.ContainerPort{
+				HostPort: parseNumber(t, hostPort), ContainerPort: parseNumber(t, port), Protocol: corev1.Protocol(strings.ToUpper(protocol)), HostIP: host,
+			})
+		default:
+			t.Fatalf("unknown field %q of a pod", field)
+		}
+	}
+	return pod
 }
 
 func parseSlice(t testing.TB, fields []string) *discoveryv1.EndpointSlice {

@@ -17,6 +17,7 @@ type State struct {
 	Node           Node
 	Services       []*corev1.Service
 	EndpointSlices []*discoveryv1.EndpointSlice
+	Pods           []*corev1.Pod // for their host ports
 }
 
 // Compile returns the rules that serve the Services of a State on its node. It
@@ -24,7 +25,7 @@ type State struct {
 //
 // Of two Services that want the same address and port, the one whose cluster
 // IP it is has it; else the older; else the one whose namespace/name sorts
-// first. The behaviour of each field is that of
+// first. A host port of a pod comes after all Services. The behaviour of each field is that of
 // https://kubernetes.io/docs/reference/networking/virtual-ips/.
 func Compile(state State) Ruleset {
 	model := NewModel(state.Node)
@@ -33,6 +34,9 @@ func Compile(state State) Ruleset {
 	}
 	for _, slice := range state.EndpointSlices {
 		model.SetSlice(slice)
+	}
+	for _, pod := range state.Pods {
+		model.SetPod(pod)
 	}
 	return model.Compile()
 }
@@ -210,14 +214,18 @@ func (c *portCompiler) addSet(set Set) {
 	}
 }
 
-// name returns the name of a chain or set of this port. The kernel takes 127
-// bytes: a longer name keeps its beginning and ends in a hash of the whole.
+// name returns the name of a chain or set of this port.
 func (c *portCompiler) name(kind string, more ...string) string {
 	port := c.port.Name
 	if port == "" {
 		port = fmt.Sprint(c.port.Port)
 	}
-	fields := append([]string{kind, c.service.Namespace, c.service.Name, port}, more...)
+	return boundedName(append([]string{kind, c.service.Namespace, c.service.Name, port}, more...)...)
+}
+
+// boundedName joins the fields of a name. The kernel takes 127 bytes: a longer
+// name keeps its beginning and ends in a hash of the whole.
+func boundedName(fields ...string) string {
 	name := strings.Join(fields, "/")
 	if len(name) <= 127 {
 		return name

@@ -48,6 +48,9 @@
 // connection through a Service goes through the chains lost, lost/reset and
 // lost/unreachable.
 //
+// The host ports of this node's pods are ways of the same kind, into chains
+// hostport/… that lead to the pod alone.
+//
 // A client's own address reaches the endpoint wherever the answer comes back
 // through this node: masquerading is for the cases above only.
 //

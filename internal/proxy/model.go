@@ -27,10 +27,11 @@ type Model struct {
 
 // entry is all that the Model knows of one Service: the object, which may be
 // missing, the slices labelled with its name, and its part as it would be if
-// no other Service existed.
+// no other Service existed. Or it is a pod with host ports.
 type entry struct {
 	name    string
 	service *corev1.Service
+	pod     *corev1.Pod
 	slices  map[string]*discoveryv1.EndpointSlice
 	draft   *Part
 }
@@ -157,7 +158,7 @@ func (m *Model) Compile() Ruleset {
 	}
 	for e := range m.dirty {
 		m.claim(e, unsettled)
-		if e.service == nil && len(e.slices) == 0 {
+		if e.service == nil && e.pod == nil && len(e.slices) == 0 {
 			delete(m.services, e.name)
 		}
 	}
@@ -190,10 +191,14 @@ func (m *Model) withdraw(e *entry, unsettled map[*entry]bool) {
 // claim compiles a Service alone and claims what that needs. Every other that
 // wants one of these slots becomes unsettled.
 func (m *Model) claim(e *entry, unsettled map[*entry]bool) {
-	if e.service == nil {
+	switch {
+	case e.service != nil:
+		e.draft = compileService(m.node, e.service, e.sortedSlices())
+	case e.pod != nil:
+		e.draft = compilePod(e.pod)
+	default:
 		return
 	}
-	e.draft = compileService(m.node, e.service, e.sortedSlices())
 	for _, s := range e.claimed() {
 		for _, other := range m.claims[s] {
 			unsettled[other] = true
@@ -231,7 +236,7 @@ func (m *Model) Owner(way netip.AddrPort) string {
 		{setServices, Key{Address: way.Addr(), Protocol: TCP, Port: way.Port()}},
 		{setNodePorts, Key{Protocol: TCP, Port: way.Port()}},
 	} {
-		if claims := m.claims[s]; len(claims) > 0 {
+		if claims := m.claims[s]; len(claims) > 0 && claims[0].service != nil {
 			return claims[0].name
 		}
 	}
@@ -323,6 +328,9 @@ func (e *entry) claimed() []slot {
 // compareClaims orders two Services that want the same address and port by the
 // rule that Compile states.
 func compareClaims(x, y *entry, key Key) int {
+	if x.service == nil || y.service == nil {
+		return comparePods(x, y)
+	}
 	own := func(e *entry) bool { return slices.Contains(clusterAddresses(e.service), key.Address) }
 	switch {
 	case own(x) != own(y):
@@ -332,6 +340,19 @@ func compareClaims(x, y *entry, key Key) int {
 		return 1
 	case !x.service.CreationTimestamp.Equal(&y.service.CreationTimestamp):
 		return x.service.CreationTimestamp.Compare(y.service.CreationTimestamp.Time)
+	}
+	return strings.Compare(x.name, y.name)
+}
+
+// comparePods is compareClaims where one of the two is a pod.
+func comparePods(x, y *entry) int {
+	switch {
+	case y.pod == nil:
+		return 1
+	case x.pod == nil:
+		return -1
+	case !x.pod.CreationTimestamp.Equal(&y.pod.CreationTimestamp):
+		return x.pod.CreationTimestamp.Compare(y.pod.CreationTimestamp.Time)
 	}
 	return strings.Compare(x.name, y.name)
 }

@@ -18,11 +18,16 @@ type modelChange struct {
 	text    string
 	service *corev1.Service
 	slice   *discoveryv1.EndpointSlice
+	pod     *corev1.Pod
 	deleted bool
 }
 
 func (c modelChange) to(m *Model) {
 	switch {
+	case c.pod != nil && c.deleted:
+		m.DeletePod(c.pod.Namespace, c.pod.Name)
+	case c.pod != nil:
+		m.SetPod(c.pod)
 	case c.service != nil && c.deleted:
 		m.DeleteService(c.service.Namespace, c.service.Name)
 	case c.service != nil:
@@ -51,6 +56,11 @@ func drawChange(t testing.TB, r *rapid.T) modelChange {
 		}
 		return modelChange{text: line, deleted: deleted, service: parseState(t, line).Services[0]}
 	}
+	if rapid.IntRange(0, 3).Draw(r, "pod") == 0 {
+		line := fmt.Sprintf("pod %s ip=%s port=%s:80%s age=%s", pick("name", names...), pick("pod address", "", "10.42.0.5", "10.42.0.6"),
+			pick("host port", "30001", "80", "53"), pick("where", "", "/udp", "@192.168.1.2"), pick("age", "1", "2"))
+		return modelChange{text: line, deleted: deleted, pod: parseState(t, line).Pods[0]}
+	}
 	line := fmt.Sprintf("slice %s/%s port=http:8080 port=dns:53/udp version=%d", pick("name", names...), pick("slice", "s1", "s2"),
 		rapid.IntRange(1, 99).Draw(r, "version"))
 	for i := range rapid.IntRange(0, 4).Draw(r, "endpoints") {
@@ -65,10 +75,11 @@ func TestModelIsCompile(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		model := NewModel(testNode)
 		services, endpointSlices := map[string]*corev1.Service{}, map[string]*discoveryv1.EndpointSlice{}
+		pods := map[string]*corev1.Pod{}
 		for range rapid.IntRange(1, 20).Draw(r, "changes") {
 			change := drawChange(t, r)
 			change.to(model)
-			record(change, services, endpointSlices)
+			record(change, services, endpointSlices, pods)
 			if rapid.Bool().Draw(r, "compile now") {
 				state := State{Node: testNode}
 				for _, name := range slices.Sorted(maps.Keys(services)) {
@@ -76,6 +87,9 @@ func TestModelIsCompile(t *testing.T) {
 				}
 				for _, s := range endpointSlices {
 					state.EndpointSlices = append(state.EndpointSlices, s)
+				}
+				for _, pod := range pods {
+					state.Pods = append(state.Pods, pod)
 				}
 				if got, want := model.Compile().String(), Compile(state).String(); got != want {
 					r.Fatalf("the model says\n%s\nCompile says\n%s", got, want)
@@ -88,8 +102,12 @@ func TestModelIsCompile(t *testing.T) {
 	})
 }
 
-func record(c modelChange, services map[string]*corev1.Service, endpointSlices map[string]*discoveryv1.EndpointSlice) {
+func record(c modelChange, services map[string]*corev1.Service, endpointSlices map[string]*discoveryv1.EndpointSlice, pods map[string]*corev1.Pod) {
 	switch {
+	case c.pod != nil && c.deleted:
+		delete(pods, c.pod.Namespace+"/"+c.pod.Name)
+	case c.pod != nil:
+		pods[c.pod.Namespace+"/"+c.pod.Name] = c.pod
 	case c.service != nil && c.deleted:
 		delete(services, c.service.Namespace+"/"+c.service.Name)
 	case c.service != nil:

@@ -346,7 +346,7 @@ func (p *Proxy) watch(ctx context.Context) error {
 	for _, w := range []struct {
 		object  client.Object
 		handler toolscache.ResourceEventHandler
-	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}, {&coordinationv1.Lease{}, p.awaiting()}} {
+	}{{&corev1.Service{}, services}, {&discoveryv1.EndpointSlice{}, endpointSlices}, {&corev1.Pod{}, p.hostPorts()}, {&coordinationv1.Lease{}, p.awaiting()}} {
 		registration, err := p.subscribe(ctx, w.object, w.handler)
 		if err != nil {
 			return err
@@ -358,6 +358,33 @@ func (p *Proxy) watch(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hostPorts returns a handler of pods that changes the model and wakes the loop
+// when the host ports of one change. Most changes of pods say nothing of those.
+func (p *Proxy) hostPorts() toolscache.ResourceEventHandler {
+	change := func(f func(*Model, *corev1.Pod), obj any) {
+		if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = tombstone.Obj
+		}
+		pod, ok := obj.(*corev1.Pod)
+		if !ok || pod.Spec.NodeName != p.config.NodeName {
+			return
+		}
+		p.mu.Lock()
+		f(p.model, pod)
+		news := len(p.model.dirty) > 0
+		p.mu.Unlock()
+		if news {
+			notify(p.changed)
+		}
+	}
+	set := func(m *Model, pod *corev1.Pod) { m.SetPod(pod) }
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { change(set, obj) },
+		UpdateFunc: func(_, obj any) { change(set, obj) },
+		DeleteFunc: func(obj any) { change(func(m *Model, pod *corev1.Pod) { m.DeletePod(pod.Namespace, pod.Name) }, obj) },
+	}
 }
 
 // awaiting returns a handler of Leases that wakes the loop when an agent asks for

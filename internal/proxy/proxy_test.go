@@ -36,6 +36,7 @@ type informers struct {
 	endpointSlices *source
 	records        *source
 	leases         *source
+	pods           *source
 }
 
 // source is one resource: what a list returns, and the watch.
@@ -51,7 +52,8 @@ func newInformers(t *testing.T) *informers {
 	return &informers{t, newSource(t, &corev1.Service{}, func() client.ObjectList { return &corev1.ServiceList{} }),
 		newSource(t, &discoveryv1.EndpointSlice{}, func() client.ObjectList { return &discoveryv1.EndpointSliceList{} }),
 		newSource(t, &v1alpha1.RolloutRecord{}, func() client.ObjectList { return &v1alpha1.RolloutRecordList{} }),
-		newSource(t, &coordinationv1.Lease{}, func() client.ObjectList { return &coordinationv1.LeaseList{} })}
+		newSource(t, &coordinationv1.Lease{}, func() client.ObjectList { return &coordinationv1.LeaseList{} }),
+		newSource(t, &corev1.Pod{}, func() client.ObjectList { return &corev1.PodList{} })}
 }
 
 func newSource(t *testing.T, object client.Object, list func() client.ObjectList) *source {
@@ -92,6 +94,8 @@ func (s *source) list(list client.ObjectList) client.ObjectList {
 			l.Items = append(l.Items, *o.(*v1alpha1.RolloutRecord))
 		case *coordinationv1.LeaseList:
 			l.Items = append(l.Items, *o.(*coordinationv1.Lease))
+		case *corev1.PodList:
+			l.Items = append(l.Items, *o.(*corev1.Pod))
 		}
 	}
 	list.SetResourceVersion(strconv.Itoa(highest))
@@ -123,6 +127,9 @@ func (i *informers) put(lines string) {
 	for _, o := range state.EndpointSlices {
 		i.endpointSlices.put(o, false)
 	}
+	for _, o := range state.Pods {
+		i.pods.put(o, false)
+	}
 }
 
 func (i *informers) GetInformer(_ context.Context, obj client.Object, _ ...cache.InformerGetOption) (cache.Informer, error) {
@@ -133,6 +140,8 @@ func (i *informers) GetInformer(_ context.Context, obj client.Object, _ ...cache
 		return i.records.informer, nil
 	case *coordinationv1.Lease:
 		return i.leases.informer, nil
+	case *corev1.Pod:
+		return i.pods.informer, nil
 	}
 	return i.endpointSlices.informer, nil
 }
