@@ -108,7 +108,7 @@ func TestForkBomb(t *testing.T) {
 	m := newMachine(t)
 	m.run()
 	const most = 30
-	spec := m.spec("n=0; while [ $n -lt 200 ]; do sleep 1000 & n=$((n+1)); done; sleep 1000")
+	spec := m.spec("( n=0; while [ $n -lt 200 ]; do sleep 1000 & n=$((n+1)); done ); exec sleep 1000") // the shell that is refused ends
 	spec.Pod.Resources.PidsLimit = most
 	m.start(spec)
 	group := m.cgroups.container("", spec.PodUID, spec.ID)
