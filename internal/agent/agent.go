@@ -28,7 +28,7 @@ type Agent struct {
 	running   sync.WaitGroup
 
 	readings readings
-	shm sync.Mutex // held while a pod's shared memory is mounted
+	shm      sync.Mutex // held while a pod's shared memory is mounted
 
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for
