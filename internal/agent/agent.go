@@ -30,6 +30,8 @@ type Agent struct {
 	readings readings
 	shm      sync.Mutex // held while a pod's shared memory is mounted
 
+	follower *follower // of what volumes are made of; nil if they do not follow
+
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for
 }
@@ -67,6 +69,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.ctx = ctx
+	if a.cfg.Direct != nil && !a.cfg.NoFiles {
+		a.follower = newFollower(a.cfg.Direct, a.materialChanged)
+		defer a.follower.wait()
+	}
 	defer a.running.Wait()
 	defer a.cfg.Feed.leave(a)
 	if err := a.cfg.Feed.follow(ctx, a); err != nil {
@@ -175,8 +181,10 @@ func (a *Agent) employ(pod *corev1.Pod) *worker {
 		w.post(func() { w.giveUp(verdict) })
 	}
 	a.workers[pod.UID] = w
+	a.follow(w)
 	a.running.Go(func() {
 		w.run(a.ctx)
+		a.unfollow(w)
 		a.mu.Lock()
 		delete(a.active, pod.UID)
 		delete(a.workers, pod.UID)

@@ -46,6 +46,7 @@ const patience = 30 * time.Second
 // subtest has a node of its own.
 func TestAgent(t *testing.T) {
 	config := apiservertest.Start(t)
+	giveAccounts(t, config)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *harness)
@@ -69,6 +70,24 @@ func TestAgent(t *testing.T) {
 		{"node", testNode},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
+	}
+}
+
+// giveAccounts makes what the controllers give a namespace for its pods' tokens.
+func giveAccounts(t *testing.T, config *rest.Config) {
+	t.Helper()
+	c, err := client.New(config, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "default"}
+	for _, object := range []client.Object{
+		&corev1.ServiceAccount{ObjectMeta: meta},
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kube-root-ca.crt"}, Data: map[string]string{"ca.crt": "certificate"}},
+	} {
+		if err := c.Create(context.Background(), object); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

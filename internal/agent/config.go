@@ -20,10 +20,15 @@ type Config struct {
 	DataDir  string       // pods' directories and logs are kept below it
 
 	// Client reads and writes the API. Cache has informers for pods, services,
-	// endpoint slices, leases, nodes, ConfigMaps and the metadata of Secrets; somebody else starts it. Both may be of
+	// endpoint slices, leases and nodes; somebody else starts it. Both may be of
 	// the whole cluster: the agent picks what concerns its node. Agents of one
 	// process share a Feed of the Cache.
+	//
+	// Direct reads and watches the API past the Cache: the ConfigMaps and Secrets
+	// that volumes of the node's pods are made of, by name. Without it they do not
+	// follow changes; Client is taken if it can watch.
 	Client   client.Client
+	Direct   client.WithWatch
 	Cache    cache.Cache
 	Feed     *Feed // default: one of its own
 	Recorder record.EventRecorder
@@ -70,6 +75,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Feed == nil {
 		c.Feed = NewFeed(c.Cache)
+	}
+	if c.Direct == nil {
+		c.Direct, _ = c.Client.(client.WithWatch)
 	}
 	if c.Prober == nil {
 		c.Prober = networkProber{}

@@ -11,8 +11,6 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"windlass.dev/windlass/internal/agent/volume"
 )
 
 // Feed tells the agents of one process of the API's changes: of pods the agent
@@ -27,7 +25,7 @@ type Feed struct {
 }
 
 // NewFeed returns a feed of a cache that has informers for pods, services,
-// endpoint slices, leases, nodes, ConfigMaps and the metadata of Secrets; somebody else starts it.
+// endpoint slices, leases and nodes; somebody else starts it.
 func NewFeed(c cache.Cache) *Feed { return &Feed{cache: c, agents: map[string]*Agent{}} }
 
 // follow has an agent told of changes until leave. It returns once the agent
@@ -98,7 +96,6 @@ func (f *Feed) listen(ctx context.Context) ([]toolscache.InformerSynced, error) 
 	}{
 		{&corev1.Node{}, traffic}, {&corev1.Service{}, traffic}, {&discoveryv1.EndpointSlice{}, traffic},
 		{&coordinationv1.Lease{}, traffic}, {&corev1.Pod{}, pods},
-		{&corev1.ConfigMap{}, f.materials(volume.ConfigMap)}, {secretMetadata(), f.materials(volume.Secret)},
 	} {
 		informer, err := f.cache.GetInformer(ctx, kind.object, cache.BlockUntilSynced(false))
 		if err != nil {

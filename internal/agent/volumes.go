@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/internal/agent/volume"
@@ -46,7 +45,7 @@ func (w *worker) volumesWork() work {
 // what they are made of, and returns when that is due again.
 func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod, first bool) (time.Time, error) {
 	from := volume.Sources{
-		Objects: apiSource{ctx, a.cfg.Client, pod.Namespace},
+		Objects: apiSource{ctx, a.volumeReader(), pod.Namespace},
 		Claims:  a.claims(ctx, pod),
 		Tokens:  tokenSource{ctx, a.cfg.Client, pod},
 		Facts:   a.facts(""),
@@ -58,6 +57,28 @@ func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod, first bool)
 		return volume.Prepare(a.volumesDir(pod), pod, from)
 	}
 	return volume.Refresh(a.volumesDir(pod), pod, from)
+}
+
+// volumeReader reads what volumes are made of past the cache, which may be behind
+// the watches that tell of changes.
+func (a *Agent) volumeReader() client.Reader {
+	if a.cfg.NoFiles || a.cfg.Direct == nil {
+		return a.cfg.Client
+	}
+	return a.cfg.Direct
+}
+
+// follow and unfollow begin and end the watches of what a pod's volumes are made of.
+func (a *Agent) follow(w *worker) {
+	if a.follower != nil {
+		a.follower.follow(a.ctx, w.materials)
+	}
+}
+
+func (a *Agent) unfollow(w *worker) {
+	if a.follower != nil {
+		a.follower.leave(w.materials)
+	}
 }
 
 // tokenSource has the API issue tokens of a pod's ServiceAccount that end with
@@ -85,54 +106,17 @@ func (s tokenSource) Token(audience string, seconds int64) (string, error) {
 	return request.Status.Token, nil
 }
 
-// materialChanged tells the agents of a ConfigMap or Secret that has come,
-// changed or gone.
-func (f *Feed) materialChanged(kind volume.Kind, object client.Object) {
-	material := volume.Material{Kind: kind, Namespace: object.GetNamespace(), Name: object.GetName()}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, a := range f.agents {
-		a.materialChanged(material)
-	}
-}
-
-func (f *Feed) materials(kind volume.Kind) toolscache.ResourceEventHandler {
-	return toolscache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(obj any, first bool) {
-			if object, ok := obj.(client.Object); ok && !first {
-				f.materialChanged(kind, object)
-			}
-		},
-		UpdateFunc: func(old, obj any) {
-			before, ok := old.(client.Object)
-			if after, is := obj.(client.Object); ok && is && before.GetResourceVersion() != after.GetResourceVersion() {
-				f.materialChanged(kind, after)
-			}
-		},
-		DeleteFunc: func(obj any) {
-			if tombstone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
-				obj = tombstone.Obj
-			}
-			if object, ok := obj.(client.Object); ok {
-				f.materialChanged(kind, object)
-			}
-		},
-	}
-}
-
-// secretMetadata is what is watched of Secrets: that they change, not what they hold.
-func secretMetadata() client.Object {
-	secret := &metav1.PartialObjectMetadata{}
-	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	return secret
-}
-
+// materialChanged tells the workers whose volumes are made of a ConfigMap or
+// Secret that it has come, changed or gone.
 func (a *Agent) materialChanged(material volume.Material) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.workers {
 		if w.materials[material] {
-			w.post(func() { w.seen.VolumeChanges++ })
+			w.post(func() {
+				w.seen.VolumeChanges++
+				delete(w.seen.Failures, Act{Kind: ActPrepareVolumes}.Key()) // it may be what was missing
+			})
 		}
 	}
 }

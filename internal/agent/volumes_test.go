@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,10 +45,17 @@ func testVolumes(t *testing.T, h *harness) {
 		}
 		return string(content)
 	}
-	for path, want := range map[string]string{"cm/file": "1", "all/file": "1", "all/labels": h.name} {
+	access := pod.Spec.Volumes[len(pod.Spec.Volumes)-1].Name
+	for path, want := range map[string]string{"cm/file": "1", "all/file": "1", "all/labels": h.name, access + "/namespace": "default", access + "/ca.crt": "certificate"} {
 		if got := file(path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
+	}
+	token := file(access + "/token")
+	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
+	if err := h.client.Create(ctx, review); err != nil || review.Status.User.Username != "system:serviceaccount:default:default" ||
+		review.Status.User.Extra["authentication.kubernetes.io/pod-name"][0] != pod.Name {
+		t.Errorf("the pod's token: %v, %+v", err, review.Status)
 	}
 	change := func(to string) {
 		t.Helper()
@@ -77,6 +85,9 @@ func testVolumes(t *testing.T, h *harness) {
 	change("4")
 	h.start()
 	follows("4")
+	if file(access+"/token") != token {
+		t.Error("the token was renewed before its time")
+	}
 	if err := h.client.Delete(ctx, cm); err != nil {
 		t.Fatal(err)
 	}

@@ -1,16 +1,21 @@
 package apiserver
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	"k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -25,15 +30,18 @@ import (
 // credentials.
 var openPaths = []string{"/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version"}
 
+// discoveryPaths may be read by everybody who is known.
+var discoveryPaths = []string{"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/.well-known/openid-configuration", "/openid/v1/jwks"}
+
 // newAuthenticator knows the process's own requests, bearers of the authority's
-// client certificates, and calls everyone else anonymous.
-func newAuthenticator(authority *pki.Authority) authenticator.Request {
+// client certificates and of tokens, and calls everyone else anonymous.
+func newAuthenticator(authority *pki.Authority, tokens authenticator.Token) authenticator.Request {
 	options := x509request.DefaultVerifyOptions()
 	options.Roots = authority.Pool()
 	certificates := newVerified(x509request.New(options, x509request.CommonNameUserConversion))
 	return union.NewFailOnError(
 		authenticator.RequestFunc(authenticateLoopback),
-		group.NewAuthenticatedGroupAdder(certificates),
+		group.NewAuthenticatedGroupAdder(union.NewFailOnError(certificates, bearertoken.New(tokens), websocket.NewProtocolAuthenticator(tokens))),
 		anonymous.NewAuthenticator(nil),
 	)
 }
@@ -45,16 +53,37 @@ func authenticateLoopback(request *http.Request) (*authenticator.Response, bool,
 	return &authenticator.Response{User: loopbackUser}, true, nil
 }
 
-// newAuthorizer lets masters do everything and everybody read the open paths.
+// newAuthorizer lets masters do everything, everybody read the open paths, and
+// who is known learn what there is and who he is.
 func newAuthorizer() (authorizer.Authorizer, error) {
 	open, err := path.NewAuthorizer(openPaths)
 	if err != nil {
 		return nil, fmt.Errorf("authorize the open paths: %w", err)
 	}
+	discovery, err := path.NewAuthorizer(discoveryPaths)
+	if err != nil {
+		return nil, fmt.Errorf("authorize discovery: %w", err)
+	}
 	return authorizerunion.New(
 		authorizerunion.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "open", Authorizer: open},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "known", Authorizer: known(discovery)},
 	)
+}
+
+// known is what everybody may do who is known.
+func known(discovery authorizer.Authorizer) authorizer.Authorizer {
+	return authorizer.AuthorizerFunc(func(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+		who := a.GetUser()
+		switch {
+		case who == nil || !slices.Contains(who.GetGroups(), user.AllAuthenticated):
+		case !a.IsResourceRequest():
+			return discovery.Authorize(ctx, a)
+		case a.GetVerb() == "create" && a.GetAPIGroup() == authenticationv1.GroupName && a.GetResource() == "selfsubjectreviews":
+			return authorizer.DecisionAllow, "", nil
+		}
+		return authorizer.DecisionNoOpinion, "", nil
+	})
 }
 
 // verifiedFor is how long a certificate that was verified is taken as good. The

@@ -83,30 +83,11 @@ func (p podAdmission) Admit(ctx context.Context, a admission.Attributes, _ admis
 		return apierrors.NewBadRequest(fmt.Sprintf("expected a Pod, got a %T", runtime.Object(a.GetObject())))
 	}
 	aliasServiceAccount(&pod.Spec)
-	if err := p.findServiceAccount(ctx, a, &pod.Spec); err != nil {
+	if err := p.giveAccount(ctx, a, &pod.Spec); err != nil {
 		return err
 	}
 	tolerateNodeTrouble(pod)
 	return setPriority(a, pod)
-}
-
-// findServiceAccount refuses a ServiceAccount that is not there. The default one
-// is not looked for: every namespace has it, or will in a moment.
-func (p podAdmission) findServiceAccount(ctx context.Context, a admission.Attributes, spec *corev1.PodSpec) error {
-	switch spec.ServiceAccountName {
-	case "":
-		spec.ServiceAccountName = "default"
-		fallthrough
-	case "default":
-		return nil
-	}
-	if _, err := p.accounts.Get(ctx, spec.ServiceAccountName, &metav1.GetOptions{}); err != nil {
-		if apierrors.IsNotFound(err) { // the store tells the request's resource
-			err = apierrors.NewNotFound(corev1.Resource("serviceaccounts"), spec.ServiceAccountName)
-		}
-		return admission.NewForbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.GetNamespace(), spec.ServiceAccountName, err))
-	}
-	return nil
 }
 
 // nodeTroubleSeconds is how long a pod stays on a node that is not ready or not

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,6 +29,7 @@ type api struct {
 	accounts   rest.Getter // ServiceAccounts
 	classes    storageClasses
 	paths      map[schema.GroupVersion]map[string]rest.Storage
+	tokens     accountTokens
 	faults     []serviceFault // of stored services
 }
 
@@ -60,6 +62,13 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.tokens, err = newAccountTokens(cfg, opened); err != nil {
+		return nil, err
+	}
+	a.put(core, "serviceaccounts/token", tokenRequest{a.tokens})
+	a.put(authenticationv1.SchemeGroupVersion, "tokenreviews", newTokenReviews(a.tokens))
+	a.put(authenticationv1.SchemeGroupVersion, "selfsubjectreviews", newSelfSubjectReviews())
+
 	binder := binding{opened["pods"].Store}
 	a.put(core, "bindings", legacyBinding{binder})
 	a.put(core, "pods/binding", binder)
@@ -107,7 +116,7 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 // groupOrder is the order in which discovery lists the groups, and in which
 // kubectl looks for a resource by its short name.
 var groupOrder = []schema.GroupVersion{
-	appsv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
+	appsv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
 	storagev1.SchemeGroupVersion, v1alpha1.GroupVersion,
 	metricsv1beta1.SchemeGroupVersion,
 }

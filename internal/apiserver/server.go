@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/apiserver/pkg/server/filters"
@@ -65,6 +66,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	generic.Authentication.Authenticator = newAuthenticator(cfg.Authority, api.tokens)
+	generic.Authentication.APIAudiences = authenticator.Audiences{issuerURL}
 	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts, api.classes)
 
 	// The loopback configuration needs the handler, which needs a configuration.
@@ -77,6 +80,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	*loopback = *loopbackConfig(server.Handler)
 	server.ShutdownTimeout = shutdownPatience
 	if err := api.install(server, scheme, codecs); err != nil {
+		return nil, err
+	}
+	if err := api.tokens.publish(server, cfg); err != nil {
 		return nil, err
 	}
 	lazyOpenAPI(server)
@@ -136,7 +142,6 @@ func secure(generic *genericapiserver.Config, cfg Config) error {
 		ClientCA:      clients,
 		MinTLSVersion: tls.VersionTLS12,
 	}
-	generic.Authentication.Authenticator = newAuthenticator(cfg.Authority)
 	generic.Authorization.Authorizer, err = newAuthorizer()
 	return err
 }

@@ -41,6 +41,8 @@ var (
 		"network":     "internal/network",
 		"proxy":       "internal/proxy",
 		"fit":         "internal/scheduler/fit",
+		"token":       "internal/apiserver/token",
+		"pki":         "internal/pki",
 		"validation":  "internal/apiserver/validation",
 		"rollout":     "internal/rollout",
 		"replicaset":  "internal/controller/replicaset",

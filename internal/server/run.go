@@ -216,6 +216,10 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 	if err != nil {
 		return nil, err
 	}
+	direct, err := client.NewWithWatch(n.api.ClientConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	if err != nil {
+		return nil, fmt.Errorf("client of the agent: %w", err)
+	}
 	listener, err := net.Listen("tcp", n.agentAddress())
 	if err != nil {
 		return nil, fmt.Errorf("the agent's address %s: %w (give another --agent-port)", n.agentAddress(), err)
@@ -226,6 +230,7 @@ func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, er
 		PodCIDR:  n.nodeRange(),
 		DataDir:  n.DataDir,
 		Client:   mgr.GetClient(),
+		Direct:   direct,
 		Cache:    mgr.GetCache(),
 		Recorder: recorder,
 		Runtime:  n.runtime,

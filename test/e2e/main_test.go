@@ -21,11 +21,12 @@ import (
 // setup is what all tests share: the binary, the web app, and one server that
 // the scripts use. Tests that harm a server start their own.
 var setup struct {
-	root    string
-	binary  string
-	kubectl string
-	webapp  string
-	shared  *harness.Cluster
+	root      string
+	binary    string
+	kubectl   string
+	webapp    string
+	apiclient string
+	shared    *harness.Cluster
 }
 
 // binary is what is tested: `go test ./test/e2e -args -windlass PATH`.
@@ -90,6 +91,9 @@ func prepare(ctx context.Context, dir string) error {
 	if setup.webapp, err = harness.BuildWebApp(root, dir); err != nil {
 		return err
 	}
+	if setup.apiclient, err = harness.Build(root, dir, "./test/e2e/apiclient"); err != nil {
+		return err
+	}
 	setup.shared = newCluster(filepath.Join(dir, "shared"))
 	if err := setup.shared.Start(ctx); err != nil {
 		return err
@@ -101,10 +105,18 @@ func newCluster(dir string, args ...string) *harness.Cluster {
 	return &harness.Cluster{Binary: setup.binary, Dir: dir, Kubectl: setup.kubectl, Args: args}
 }
 
+// apiClient describes an image that asks the API, beside busybox.
+func apiClient(ref string) harness.Image {
+	image := harness.Busybox(ref)
+	image.Files["/bin/apiclient"] = setup.apiclient
+	return image
+}
+
 // images are all that the tests and the standard texts' manifests use.
 func images() []harness.Image {
 	list := []harness.Image{
 		harness.Busybox("busybox:1"),
+		apiClient("apiclient:1"),
 		harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp),
 		harness.WebApp("httpd:2.2.32", "2.2.32", setup.webapp),
 		harness.WebApp("flask-app:1.0", "1.0", setup.webapp, "PORT=5000"),

@@ -50,13 +50,17 @@ func Busybox(ref string) Image {
 
 // BuildWebApp compiles the example web server into dir and returns its path.
 // root is the project's root directory.
-func BuildWebApp(root, dir string) (string, error) {
-	binary := filepath.Join(dir, "webapp")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./examples/webapp")
+func BuildWebApp(root, dir string) (string, error) { return Build(root, dir, "./examples/webapp") }
+
+// Build compiles a program of the project into dir and returns its path. root is
+// the project's root directory.
+func Build(root, dir, program string) (string, error) {
+	binary := filepath.Join(dir, filepath.Base(program))
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, program)
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the web app: %w: %s", err, output)
+		return "", fmt.Errorf("build %s: %w: %s", program, err, output)
 	}
 	return binary, nil
 }
