@@ -236,10 +236,14 @@ func other(c change) foresight.Other {
 // planDeployment plans what kubectl set image and kubectl scale would do with a
 // Deployment.
 func (p *planner) planDeployment(ctx context.Context, namespace string, args []string) (*foresight.Plan, error) {
-	name, err := rolloutTarget(args)
+	target, err := rolloutTarget(args)
 	if err != nil {
 		return nil, err
 	}
+	if target.kind != kindDeployment {
+		return nil, fmt.Errorf("%s: only a Deployment can be planned so far: deployment/NAME", target)
+	}
+	name := target.name
 	deployments := p.client.AppsV1().Deployments(namespace)
 	facts := foresight.Facts{Namespace: namespace, Name: name}
 	if facts.Before, err = deployments.Get(ctx, name, metav1.GetOptions{}); err != nil {

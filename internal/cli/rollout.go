@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/polymorphichelpers"
@@ -32,11 +33,12 @@ const (
 func newRollout() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout",
-		Short: "Watch, explain and steer the rollouts of Deployments",
-		Long: `Watch, explain and steer the rollouts of Deployments.
+		Short: "Watch, explain and steer the rollouts of Deployments and StatefulSets",
+		Long: `Watch, explain and steer the rollouts of Deployments and StatefulSets.
 
 The cluster is found as kubectl finds it: KUBECONFIG, --kubeconfig, --context.
-A Deployment is named deployment/NAME, deploy/NAME or NAME.`,
+A Deployment is named deployment/NAME, deploy/NAME or NAME, a StatefulSet
+statefulset/NAME or sts/NAME.`,
 	}
 	cluster := clusterFlags(cmd)
 	cmd.AddCommand(
@@ -48,34 +50,63 @@ A Deployment is named deployment/NAME, deploy/NAME or NAME.`,
 	return cmd
 }
 
-// rolloutTarget reads what a user calls a Deployment: deployment/NAME, or
-// deployment NAME, or NAME.
-func rolloutTarget(args []string) (string, error) {
+// target is a workload that a user names.
+type target struct{ kind, name string }
+
+const (
+	kindDeployment  = "deployment"
+	kindStatefulSet = "statefulset"
+)
+
+func (t target) String() string { return t.kind + "/" + t.name }
+
+// object returns an object of the kind.
+func (t target) object() client.Object {
+	if t.kind == kindStatefulSet {
+		return &appsv1.StatefulSet{}
+	}
+	return &appsv1.Deployment{}
+}
+
+// groupKind returns the kind as the API has it.
+func (t target) groupKind() schema.GroupKind {
+	if t.kind == kindStatefulSet {
+		return appsv1.SchemeGroupVersion.WithKind("StatefulSet").GroupKind()
+	}
+	return appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind()
+}
+
+// rolloutTarget reads what a user calls a workload: deployment/NAME, statefulset/NAME,
+// the same as two words, or the NAME of a Deployment.
+func rolloutTarget(args []string) (target, error) {
 	text := strings.Join(args, "/")
 	kind, name, ok := strings.Cut(text, "/")
 	if !ok {
-		kind, name = "deployment", text
+		kind, name = kindDeployment, text
 	}
 	switch strings.ToLower(kind) {
 	case "deployment", "deployments", "deploy", "deployment.apps", "deployments.apps":
+		kind = kindDeployment
+	case "statefulset", "statefulsets", "sts", "statefulset.apps", "statefulsets.apps":
+		kind = kindStatefulSet
 	default:
-		return "", fmt.Errorf("%s: only a Deployment can be named here: deployment/NAME", text)
+		return target{}, fmt.Errorf("%s: only a Deployment or a StatefulSet can be named here: deployment/NAME, statefulset/NAME", text)
 	}
 	if name == "" || strings.Contains(name, "/") {
-		return "", fmt.Errorf("%s: name one Deployment: deployment/NAME", text)
+		return target{}, fmt.Errorf("%s: name one: deployment/NAME or statefulset/NAME", text)
 	}
-	return name, nil
+	return target{kind, name}, nil
 }
 
-// newRolloutAct makes a command that changes a Deployment and then says what
-// rollout there is.
-func newRolloutAct(cluster *cluster, verb, done, short string, change func(*appsv1.Deployment) error) *cobra.Command {
+// newRolloutAct makes a command that changes a workload and then says what rollout
+// there is.
+func newRolloutAct(cluster *cluster, verb, done, short string, change func(client.Object) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " deployment/NAME",
 		Short: short,
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := rolloutTarget(args)
+			target, err := rolloutTarget(args)
 			if err != nil {
 				return err
 			}
@@ -83,52 +114,71 @@ func newRolloutAct(cluster *cluster, verb, done, short string, change func(*apps
 			if err != nil {
 				return err
 			}
-			deployment := &appsv1.Deployment{}
-			if err := conn.client.Get(c.Context(), client.ObjectKey{Namespace: conn.namespace, Name: name}, deployment); err != nil {
+			object := target.object()
+			if err := conn.client.Get(c.Context(), client.ObjectKey{Namespace: conn.namespace, Name: target.name}, object); err != nil {
 				return err
 			}
-			before := deployment.DeepCopy()
-			if err := change(deployment); err != nil {
-				return fmt.Errorf("deployment/%s: %w", name, err)
+			before := object.DeepCopyObject().(client.Object)
+			if err := change(object); err != nil {
+				return fmt.Errorf("%s: %w", target, err)
 			}
-			if err := conn.client.Patch(c.Context(), deployment, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
+			if err := conn.client.Patch(c.Context(), object, client.MergeFrom(before), client.FieldOwner(fieldManager)); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "deployment.apps/%s %s\n", name, done)
-			return tellBegun(c.Context(), conn, name, deployment.Generation, 0, c.OutOrStdout())
+			fmt.Fprintf(c.OutOrStdout(), "%s.apps/%s %s\n", target.kind, target.name, done)
+			return tellBegun(c.Context(), conn, target, object.GetGeneration(), 0, c.OutOrStdout())
 		},
 	}
 }
 
-func pause(d *appsv1.Deployment) error {
-	if d.Spec.Paused {
+// errNoPause is why a StatefulSet cannot be paused or resumed.
+var errNoPause = errors.New("has no pause; to hold pods back, set spec.updateStrategy.rollingUpdate.partition")
+
+func pause(object client.Object) error {
+	d, is := object.(*appsv1.Deployment)
+	switch {
+	case !is:
+		return errNoPause
+	case d.Spec.Paused:
 		return errors.New("is already paused")
 	}
 	d.Spec.Paused = true
 	return nil
 }
 
-func resume(d *appsv1.Deployment) error {
-	if !d.Spec.Paused {
+func resume(object client.Object) error {
+	d, is := object.(*appsv1.Deployment)
+	switch {
+	case !is:
+		return errNoPause
+	case !d.Spec.Paused:
 		return errors.New("is not paused")
 	}
 	d.Spec.Paused = false
 	return nil
 }
 
-func restart(d *appsv1.Deployment) error {
-	if d.Spec.Paused {
-		return fmt.Errorf("is paused; first: windlass rollout resume deployment/%s", d.Name)
-	}
+func restart(object client.Object) error {
 	const restartedAt = "kubectl.kubernetes.io/restartedAt"
+	var template *corev1.PodTemplateSpec
+	switch o := object.(type) {
+	case *appsv1.Deployment:
+		if template = &o.Spec.Template; o.Spec.Paused {
+			return fmt.Errorf("is paused; first: windlass rollout resume deployment/%s", o.Name)
+		}
+	case *appsv1.StatefulSet:
+		template = &o.Spec.Template
+	default:
+		return fmt.Errorf("is a %T, which cannot be restarted", object)
+	}
 	now := time.Now().Format(time.RFC3339)
-	if d.Spec.Template.Annotations[restartedAt] == now {
+	if template.Annotations[restartedAt] == now {
 		return errors.New("was restarted within this second")
 	}
-	if d.Spec.Template.Annotations == nil {
-		d.Spec.Template.Annotations = map[string]string{}
+	if template.Annotations == nil {
+		template.Annotations = map[string]string{}
 	}
-	d.Spec.Template.Annotations[restartedAt] = now
+	template.Annotations[restartedAt] = now
 	return nil
 }
 
@@ -139,7 +189,7 @@ func newRolloutUndo(cluster *cluster) *cobra.Command {
 		Short: "Go back to an earlier revision",
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := rolloutTarget(args)
+			target, err := rolloutTarget(args)
 			if err != nil {
 				return err
 			}
@@ -147,36 +197,36 @@ func newRolloutUndo(cluster *cluster) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return undo(c.Context(), conn, name, revision, c.OutOrStdout(), c.ErrOrStderr())
+			return undo(c.Context(), conn, target, revision, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	cmd.Flags().Int64Var(&revision, "to-revision", 0, "the revision to go back to; 0 is the latest before this one whose rollout was complete")
 	return cmd
 }
 
-func undo(ctx context.Context, conn *connection, name string, revision int64, out, errOut io.Writer) error {
+func undo(ctx context.Context, conn *connection, target target, revision int64, out, errOut io.Writer) error {
 	if revision < 0 {
 		return fmt.Errorf("--to-revision=%d: revisions count from 1; 0 is the latest that was complete before", revision)
 	}
-	deployment := &appsv1.Deployment{}
-	key := client.ObjectKey{Namespace: conn.namespace, Name: name}
-	if err := conn.client.Get(ctx, key, deployment); err != nil {
+	object := target.object()
+	key := client.ObjectKey{Namespace: conn.namespace, Name: target.name}
+	if err := conn.client.Get(ctx, key, object); err != nil {
 		return err
 	}
-	if deployment.Spec.Paused {
-		return fmt.Errorf("deployment/%s is paused; first: windlass rollout resume deployment/%s", name, name)
+	if d, is := object.(*appsv1.Deployment); is && d.Spec.Paused {
+		return fmt.Errorf("%s is paused; first: windlass rollout resume %s", target, target)
 	}
-	if _, applied := deployment.Annotations[corev1.LastAppliedConfigAnnotation]; applied {
-		fmt.Fprintf(errOut, "Warning: deployment/%s is managed with apply: apply its old manifest too, or the next apply brings the change back\n", name)
+	if _, applied := object.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; applied {
+		fmt.Fprintf(errOut, "Warning: %s is managed with apply: apply its old manifest too, or the next apply brings the change back\n", target)
+	}
+	facts, err := readFacts(ctx, conn.client, object)
+	if err != nil {
+		return err
 	}
 	if revision == 0 {
-		var sets appsv1.ReplicaSetList
-		if err := conn.client.List(ctx, &sets, client.InNamespace(conn.namespace)); err != nil {
-			return err
-		}
-		to, notes, err := rolloutview.Back(deployment, sets.Items)
+		to, notes, err := rolloutview.Back(facts.Deployment, facts.Sets)
 		if err != nil {
-			return fmt.Errorf("deployment/%s: %w", name, err)
+			return fmt.Errorf("%s: %w", target, err)
 		}
 		printLines(errOut, notes)
 		revision = to
@@ -185,33 +235,33 @@ func undo(ctx context.Context, conn *connection, name string, revision int64, ou
 	if err != nil {
 		return err
 	}
-	rollbacker, err := polymorphichelpers.RollbackerFor(appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind(), clients)
+	rollbacker, err := polymorphichelpers.RollbackerFor(target.groupKind(), clients)
 	if err != nil {
 		return err
 	}
-	was, from := deployment.Generation, rolloutview.Current(deployment)
-	result, err := rollbacker.Rollback(deployment, nil, revision, cmdutil.DryRunNone)
+	was, from := object.GetGeneration(), rolloutview.Current(facts.Deployment)
+	result, err := rollbacker.Rollback(object, nil, revision, cmdutil.DryRunNone)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "deployment.apps/%s %s\n", name, result)
-	if err := conn.client.Get(ctx, key, deployment); err != nil {
+	fmt.Fprintf(out, "%s.apps/%s %s\n", target.kind, target.name, result)
+	if err := conn.client.Get(ctx, key, object); err != nil {
 		return err
 	}
-	if deployment.Generation == was {
+	if object.GetGeneration() == was {
 		from = 0 // nothing has begun
 	}
-	return tellBegun(ctx, conn, name, deployment.Generation, from, out)
+	return tellBegun(ctx, conn, target, object.GetGeneration(), from, out)
 }
 
 // tellBegun says which rollout there is once the controller has seen a
-// generation of a Deployment, one with a revision after the given one: the
+// generation of a workload, one with a revision after the given one: the
 // generation is noted before the revision. That it is not seen in time is no error: what was
 // to be done has been done.
-func tellBegun(ctx context.Context, conn *connection, name string, generation, after int64, out io.Writer) error {
+func tellBegun(ctx context.Context, conn *connection, target target, generation, after int64, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, recordPatience)
 	defer cancel()
-	feed, err := openFeed(ctx, conn, name)
+	feed, err := openFeed(ctx, conn, target)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,34 +18,39 @@ import (
 	"windlass.dev/windlass/internal/rolloutview"
 )
 
-// feed follows a Deployment with its sets, pods and records.
+// feed follows a workload with its sets, pods and records.
 type feed struct {
 	cache   cache.Cache
+	target  target
 	key     client.ObjectKey
 	changed chan struct{} // something is new
 	records bool          // this cluster keeps records
 	close   func()        // ends it
 }
 
-// openFeed begins to follow a Deployment, and returns once everything that there
-// is of it is known.
-func openFeed(ctx context.Context, conn *connection, name string) (*feed, error) {
-	key := client.ObjectKey{Namespace: conn.namespace, Name: name}
-	deployment := &appsv1.Deployment{}
-	if err := conn.client.Get(ctx, key, deployment); err != nil {
+// openFeed begins to follow a workload, and returns once everything that there is
+// of it is known.
+func openFeed(ctx context.Context, conn *connection, target target) (*feed, error) {
+	key := client.ObjectKey{Namespace: conn.namespace, Name: target.name}
+	object := target.object()
+	if err := conn.client.Get(ctx, key, object); err != nil {
 		return nil, err
 	}
-	selector, err := metav1.LabelSelectorAsSelector(deployment.Spec.Selector)
+	of, sets := selectorOf(object), client.Object(&appsv1.ReplicaSet{})
+	if target.kind == kindStatefulSet {
+		sets = &appsv1.ControllerRevision{}
+	}
+	selector, err := metav1.LabelSelectorAsSelector(of)
 	if err != nil {
-		return nil, fmt.Errorf("deployment/%s: selector: %w", name, err)
+		return nil, fmt.Errorf("%s: selector: %w", target, err)
 	}
 	// not by their labels: a name may be longer than a label's value
-	targets := fields.Set{"spec.target.kind": "Deployment", "spec.target.name": name}.AsSelector()
-	f := &feed{key: key, changed: make(chan struct{}, 1)}
+	targets := fields.Set{"spec.target.kind": target.groupKind().Kind, "spec.target.name": target.name}.AsSelector()
+	f := &feed{target: target, key: key, changed: make(chan struct{}, 1)}
 	kinds := map[client.Object]cache.ByObject{
-		&appsv1.Deployment{}: {Field: fields.OneTermEqualSelector("metadata.name", name)},
-		&appsv1.ReplicaSet{}: {Label: selector},
-		&corev1.Pod{}:        {Label: selector},
+		target.object(): {Field: fields.OneTermEqualSelector("metadata.name", target.name)},
+		sets:            {Label: selector},
+		&corev1.Pod{}:   {Label: selector},
 	}
 	_, err = conn.mapper.RESTMapping(v1alpha1.GroupVersion.WithKind("RolloutRecord").GroupKind())
 	if f.records = err == nil; f.records {
@@ -87,7 +91,7 @@ func (f *feed) start(ctx context.Context, kinds map[client.Object]cache.ByObject
 	}
 	if !f.cache.WaitForCacheSync(ctx) {
 		f.close()
-		return fmt.Errorf("watch deployment/%s: %w", f.key.Name, context.Cause(ctx))
+		return fmt.Errorf("watch %s: %w", f.target, context.Cause(ctx))
 	}
 	return nil
 }
@@ -99,23 +103,54 @@ func (f *feed) poke() {
 	}
 }
 
-// facts returns what is known now. A Deployment that is gone is an error.
+// facts returns what is known now. A workload that is gone is an error.
 func (f *feed) facts(ctx context.Context) (rolloutview.Facts, error) {
-	deployment := &appsv1.Deployment{}
-	if err := f.cache.Get(ctx, f.key, deployment); err != nil {
+	object := f.target.object()
+	if err := f.cache.Get(ctx, f.key, object); err != nil {
 		if client.IgnoreNotFound(err) == nil {
-			return rolloutview.Facts{}, fmt.Errorf("deployment/%s has been deleted", f.key.Name)
+			return rolloutview.Facts{}, fmt.Errorf("%s has been deleted", f.target)
 		}
 		return rolloutview.Facts{}, err
 	}
-	var sets appsv1.ReplicaSetList
-	var pods corev1.PodList
-	var records v1alpha1.RolloutRecordList
-	errs := []error{f.cache.List(ctx, &sets, client.UnsafeDisableDeepCopy), f.cache.List(ctx, &pods, client.UnsafeDisableDeepCopy)}
-	if f.records {
-		errs = append(errs, f.cache.List(ctx, &records, client.UnsafeDisableDeepCopy))
+	facts, err := readFacts(ctx, f.cache, object, client.UnsafeDisableDeepCopy)
+	if err == nil && f.records {
+		var records v1alpha1.RolloutRecordList
+		err = f.cache.List(ctx, &records, client.UnsafeDisableDeepCopy)
+		facts.Records = records.Items
 	}
-	return rolloutview.Facts{Deployment: deployment, Sets: sets.Items, Pods: pods.Items, Records: records.Items}, errors.Join(errs...)
+	return facts, err
+}
+
+func selectorOf(object client.Object) *metav1.LabelSelector {
+	if set, is := object.(*appsv1.StatefulSet); is {
+		return set.Spec.Selector
+	}
+	return object.(*appsv1.Deployment).Spec.Selector
+}
+
+// readFacts reads the sets, or revisions, and the pods of a workload. What it
+// returns must not be changed.
+func readFacts(ctx context.Context, from client.Reader, object client.Object, options ...client.ListOption) (rolloutview.Facts, error) {
+	selector, err := metav1.LabelSelectorAsSelector(selectorOf(object))
+	if err != nil {
+		return rolloutview.Facts{}, fmt.Errorf("selector: %w", err)
+	}
+	options = append(options, client.InNamespace(object.GetNamespace()), client.MatchingLabelsSelector{Selector: selector})
+	var pods corev1.PodList
+	if err := from.List(ctx, &pods, options...); err != nil {
+		return rolloutview.Facts{}, err
+	}
+	set, is := object.(*appsv1.StatefulSet)
+	if !is {
+		var sets appsv1.ReplicaSetList
+		err := from.List(ctx, &sets, options...)
+		return rolloutview.Facts{Deployment: object.(*appsv1.Deployment), Sets: sets.Items, Pods: pods.Items}, err
+	}
+	var list appsv1.ControllerRevisionList
+	if err := from.List(ctx, &list, options...); err != nil {
+		return rolloutview.Facts{}, err
+	}
+	return rolloutview.OfStatefulSet(set, list.Items, pods.Items), nil
 }
 
 // settling waits until a rollout that has ended is told completely: its record has

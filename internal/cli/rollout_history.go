@@ -10,8 +10,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/kubectl/pkg/polymorphichelpers"
 
-	appsv1 "k8s.io/api/apps/v1"
-
 	"windlass.dev/windlass/internal/rolloutview"
 )
 
@@ -19,10 +17,10 @@ func newRolloutHistory(cluster *cluster) *cobra.Command {
 	var revision int64
 	cmd := &cobra.Command{
 		Use:   "history deployment/NAME",
-		Short: "List a Deployment's rollouts, or tell everything of one",
+		Short: "List the rollouts of a Deployment or StatefulSet, or tell everything of one",
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := rolloutTarget(args)
+			target, err := rolloutTarget(args)
 			if err != nil {
 				return err
 			}
@@ -30,15 +28,15 @@ func newRolloutHistory(cluster *cluster) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return rolloutHistory(c.Context(), conn, name, revision, c.OutOrStdout())
+			return rolloutHistory(c.Context(), conn, target, revision, c.OutOrStdout())
 		},
 	}
 	cmd.Flags().Int64Var(&revision, "revision", 0, "the one to tell everything of: its record and its pod template")
 	return cmd
 }
 
-func rolloutHistory(ctx context.Context, conn *connection, name string, revision int64, out io.Writer) error {
-	feed, err := openFeed(ctx, conn, name)
+func rolloutHistory(ctx context.Context, conn *connection, target target, revision int64, out io.Writer) error {
+	feed, err := openFeed(ctx, conn, target)
 	if err != nil {
 		return err
 	}
@@ -59,18 +57,18 @@ func rolloutHistory(ctx context.Context, conn *connection, name string, revision
 	if err != nil {
 		return err
 	}
-	viewer, err := polymorphichelpers.HistoryViewerFor(appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind(), clients)
+	viewer, err := polymorphichelpers.HistoryViewerFor(target.groupKind(), clients)
 	if err != nil {
 		return err
 	}
-	template, err := viewer.ViewHistory(conn.namespace, name, revision)
+	template, err := viewer.ViewHistory(conn.namespace, target.name, revision)
 	switch {
 	case err == nil:
 		fmt.Fprint(out, template)
 	case record != nil: // an undo has given its template a newer revision
 		fmt.Fprintln(out, "the template has a newer revision by now")
 	default:
-		return fmt.Errorf("deployment/%s has no revision %d; see: windlass rollout history deployment/%s", name, revision, name)
+		return fmt.Errorf("%s has no revision %d; see: windlass rollout history %s", target, revision, target)
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/kubectl/pkg/polymorphichelpers"
@@ -36,7 +35,7 @@ how long it took, its traffic, and what took longest; if it failed, why and what
 to do. The exit code is 0 when the rollout has succeeded, and 1 when it has not.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := rolloutTarget(args)
+			target, err := rolloutTarget(args)
 			if err != nil {
 				return err
 			}
@@ -47,7 +46,7 @@ to do. The exit code is 0 when the rollout has succeeded, and 1 when it has not.
 			if err != nil {
 				return err
 			}
-			return rolloutStatus(c.Context(), conn, name, options, c.OutOrStdout())
+			return rolloutStatus(c.Context(), conn, target, options, c.OutOrStdout())
 		},
 	}
 	flags := cmd.Flags()
@@ -57,14 +56,14 @@ to do. The exit code is 0 when the rollout has succeeded, and 1 when it has not.
 	return cmd
 }
 
-func rolloutStatus(ctx context.Context, conn *connection, name string, options statusOptions, out io.Writer) error {
+func rolloutStatus(ctx context.Context, conn *connection, target target, options statusOptions, out io.Writer) error {
 	user := ctx
 	if options.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, options.timeout)
 		defer cancel()
 	}
-	feed, err := openFeed(ctx, conn, name)
+	feed, err := openFeed(ctx, conn, target)
 	if err != nil {
 		return err
 	}
@@ -109,7 +108,7 @@ func (s *statusTeller) look(facts rolloutview.Facts, changed bool, now time.Time
 	if s.revision == 0 {
 		s.revision = current
 	}
-	message, complete, failure := deploymentStatus(facts.Deployment, s.options.revision)
+	message, complete, failure := kubectlStatus(facts, s.options.revision)
 	if message != s.said {
 		s.said = message
 		fmt.Fprint(s.out, message)
@@ -117,6 +116,9 @@ func (s *statusTeller) look(facts rolloutview.Facts, changed bool, now time.Time
 	r := rolloutview.Of(facts, current, now)
 	if began := rolloutview.Of(facts, s.revision, now); s.revision > 0 && began.Phase == v1alpha1.RolloutRolledBack {
 		r, failure = began, exitError{1}
+	}
+	if facts.StatefulSet != nil && r.Phase == v1alpha1.RolloutFailed {
+		failure = exitError{1} // kubectl knows of no failure of a StatefulSet
 	}
 	another := failure != nil && s.options.revision > 0 && s.options.revision != current
 	if s.options.watch && !another {
@@ -131,11 +133,16 @@ func (s *statusTeller) look(facts rolloutview.Facts, changed bool, now time.Time
 	return true, 0, failure
 }
 
-// deploymentStatus is what kubectl says of a Deployment's rollout.
-func deploymentStatus(d *appsv1.Deployment, revision int64) (message string, complete bool, err error) {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(d)
+// kubectlStatus is what kubectl says of the rollout of a Deployment or StatefulSet.
+func kubectlStatus(facts rolloutview.Facts, revision int64) (message string, complete bool, err error) {
+	var object any = facts.Deployment
+	var viewer polymorphichelpers.StatusViewer = &polymorphichelpers.DeploymentStatusViewer{}
+	if facts.StatefulSet != nil {
+		object, viewer = facts.StatefulSet, &polymorphichelpers.StatefulSetStatusViewer{}
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
 	if err != nil {
 		return "", false, err
 	}
-	return (&polymorphichelpers.DeploymentStatusViewer{}).Status(&unstructured.Unstructured{Object: content}, revision)
+	return viewer.Status(&unstructured.Unstructured{Object: content}, revision)
 }

@@ -18,11 +18,15 @@ import (
 func TestRolloutTarget(t *testing.T) {
 	for text, want := range map[string]string{
 		"web": "web", "deployment/web": "web", "deploy/web": "web", "Deployment web": "web", "deployments.apps/web": "web",
+		"sts/web": "statefulset/web", "statefulset web": "statefulset/web", "statefulset.apps/web": "statefulset/web",
 		"pod/web": "", "deployment/": "", "deployment/a/b": "", "deployment a/b": "",
 	} {
-		name, err := rolloutTarget(strings.Fields(text))
-		if name != want || (err == nil) != (want != "") {
-			t.Errorf("%s: %q, %v, want %q", text, name, err, want)
+		if want == "web" {
+			want = "deployment/web"
+		}
+		got, err := rolloutTarget(strings.Fields(text))
+		if (err == nil) != (want != "") || err == nil && got.String() != want {
+			t.Errorf("%s: %q, %v, want %q", text, got, err, want)
 		}
 	}
 }

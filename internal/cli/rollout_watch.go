@@ -27,7 +27,7 @@ Where output is no terminal, or with --plain, there is a line for each event.
 NO_COLOR switches colours off.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := rolloutTarget(args)
+			target, err := rolloutTarget(args)
 			if err != nil {
 				return err
 			}
@@ -35,7 +35,7 @@ NO_COLOR switches colours off.`,
 			if err != nil {
 				return err
 			}
-			return watchRollout(c.Context(), conn, name, options, os.Stdout)
+			return watchRollout(c.Context(), conn, target, options, os.Stdout)
 		},
 	}
 	cmd.Flags().BoolVar(&options.plain, "plain", false, "print a line for each event, in a terminal too")
@@ -56,8 +56,8 @@ type display interface {
 	close()
 }
 
-func watchRollout(ctx context.Context, conn *connection, name string, options watchOptions, out *os.File) error {
-	feed, err := openFeed(ctx, conn, name)
+func watchRollout(ctx context.Context, conn *connection, target target, options watchOptions, out *os.File) error {
+	feed, err := openFeed(ctx, conn, target)
 	if err != nil {
 		return err
 	}

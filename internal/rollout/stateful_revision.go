@@ -192,7 +192,8 @@ func (d *statefulDraft) renumber(number int64) {
 	r := d.history.update
 	was := r.number
 	r.number = number
-	annotations := d.causeOfRevision(r)
+	annotations := with(d.causeOfRevision(r), AnnotationRevisionHistory,
+		appendHistory(r.object.Annotations[AnnotationRevisionHistory], strconv.FormatInt(was, 10)))
 	d.do(DescribeRevision{Revision: r.object, Number: number, Annotations: annotations,
 		Why: fmt.Sprintf("its template is wanted: it becomes revision %d again, after %d", number, was)})
 }

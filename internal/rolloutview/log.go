@@ -92,7 +92,7 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 	there := map[string]Pod{}
 	for _, p := range r.Pods {
 		if p.There {
-			there[p.Name] = p
+			there[p.key] = p
 		}
 		stages := p.Stages
 		if recorded {
@@ -105,7 +105,7 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 			if r.StartedAt.Sub(stage.At) > time.Second { // an earlier rollout's: the pod is used again
 				continue
 			}
-			if !l.first(p.Name + " " + stage.Name) {
+			if !l.first(p.key + " " + stage.Name) {
 				continue
 			}
 			text := "pod " + p.Name + "  " + stage.Name
@@ -114,16 +114,16 @@ func (l *Log) podEvents(r *Rollout, now time.Time) []event {
 			}
 			events = append(events, event{stage.At, text})
 		}
-		if p.State == Failing && l.first(p.Name+" "+reason(p.Note)) {
+		if p.State == Failing && l.first(p.key+" "+reason(p.Note)) {
 			events = append(events, event{now, "pod " + p.Name + "  " + cut(p.Note, maxNote)})
 		}
 	}
-	for name, p := range l.there {
-		_, still := there[name]
-		switch key := name + " " + stageStopped; {
+	for pod, p := range l.there {
+		_, still := there[pod]
+		switch key := pod + " " + stageStopped; {
 		case still || l.told[key]:
 		case recorded:
-			there[name] = p // until the record tells, or has dropped it
+			there[pod] = p // until the record tells, or has dropped it
 		case l.first(key):
 			events = append(events, event{now, "pod " + p.Name + "  " + stageStopped})
 		}

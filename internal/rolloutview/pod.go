@@ -49,8 +49,9 @@ var looks = map[State]look{
 // Pod is one pod of a rollout.
 type Pod struct {
 	Name, Node string
-	New        bool // of the revision that the rollout leads to
-	There      bool // in the API, and not only on record
+	key        string // the name and the set: a pod of a StatefulSet has a successor of its name
+	New        bool   // of the revision that the rollout leads to
+	There      bool   // in the API, and not only on record
 	State      State
 	Restarts   int
 	Note       string
@@ -99,7 +100,8 @@ func (r *Rollout) takePods(facts Facts, now time.Time) {
 	if r.Record != nil {
 		to = r.Record.Spec.To.Name
 		for i := range r.Record.Status.Pods {
-			recorded[r.Record.Status.Pods[i].Name] = &r.Record.Status.Pods[i]
+			p := &r.Record.Status.Pods[i]
+			recorded[keyOf(p.Name, p.Set)] = p
 		}
 	}
 	minReady := time.Duration(facts.Deployment.Spec.MinReadySeconds) * time.Second
@@ -113,12 +115,14 @@ func (r *Rollout) takePods(facts Facts, now time.Time) {
 		if !ours {
 			continue
 		}
-		timeline, known := timelineOf(pod), recorded[pod.Name]
+		key := keyOf(pod.Name, owner.Name)
+		timeline, known := timelineOf(pod), recorded[key]
 		if known != nil {
 			timeline = merge(*known, timeline)
-			delete(recorded, pod.Name)
+			delete(recorded, key)
 		}
 		p := podOf(pod, timeline, minReady, now)
+		p.key = key
 		if known != nil {
 			p.Recorded = stages(known)
 		}
@@ -126,10 +130,10 @@ func (r *Rollout) takePods(facts Facts, now time.Time) {
 		r.count(&p)
 		r.Pods = append(r.Pods, p)
 	}
-	for _, timeline := range recorded {
+	for key, timeline := range recorded {
 		if timeline.Stopped != nil {
 			r.Pods = append(r.Pods, Pod{
-				Name: timeline.Name, Node: timeline.Node, New: timeline.Set == to, State: Stopped, Note: timeline.Note,
+				Name: timeline.Name, key: key, Node: timeline.Node, New: timeline.Set == to, State: Stopped, Note: timeline.Note,
 				Stages: stages(timeline), Recorded: stages(timeline),
 			})
 		}
@@ -138,6 +142,8 @@ func (r *Rollout) takePods(facts Facts, now time.Time) {
 		return cmp.Or(-cmpBool(a.New, b.New), a.began().Compare(b.began()), cmp.Compare(a.Name, b.Name))
 	})
 }
+
+func keyOf(name, set string) string { return name + "@" + set }
 
 func (r *Rollout) count(p *Pod) {
 	switch {

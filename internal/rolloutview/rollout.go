@@ -18,14 +18,18 @@ import (
 // records of others may be among them: they are left out.
 type Facts struct {
 	Deployment *appsv1.Deployment
-	Sets       []appsv1.ReplicaSet
-	Pods       []corev1.Pod
-	Records    []v1alpha1.RolloutRecord
+
+	// StatefulSet is what the Deployment stands for (rollout.View); nil when it is
+	// one itself.
+	StatefulSet *appsv1.StatefulSet
+	Sets        []appsv1.ReplicaSet
+	Pods        []corev1.Pod
+	Records     []v1alpha1.RolloutRecord
 }
 
 // Rollout is one rollout as people see it.
 type Rollout struct {
-	Deployment string // deployment/NAME
+	Deployment string // deployment/NAME, or statefulset/NAME
 	Revision   int64
 	From       int64 // the revision before; 0 when there is none
 	Cause, By  string
@@ -77,7 +81,7 @@ func revisionOf(object metav1.Object) int64 {
 func Of(facts Facts, revision int64, now time.Time) Rollout {
 	d := facts.Deployment
 	r := Rollout{
-		Deployment: "deployment/" + d.Name, Revision: revision, Left: -1, Wanted: 1,
+		Deployment: NameOf(facts), Revision: revision, Left: -1, Wanted: 1,
 		Phase: v1alpha1.RolloutProgressing, Message: "the controller to see the change", Record: Record(facts, revision),
 	}
 	if d.Spec.Replicas != nil {
@@ -102,6 +106,14 @@ func Of(facts Facts, revision int64, now time.Time) Rollout {
 	return r
 }
 
+// NameOf returns what people call the workload: deployment/NAME.
+func NameOf(facts Facts) string {
+	if facts.StatefulSet != nil {
+		return "statefulset/" + facts.StatefulSet.Name
+	}
+	return "deployment/" + facts.Deployment.Name
+}
+
 // Record returns the record of a Deployment's revision, nil when there is none.
 func Record(facts Facts, revision int64) *v1alpha1.RolloutRecord {
 	for i := range facts.Records {
@@ -121,6 +133,10 @@ func (r *Rollout) judge(d *appsv1.Deployment) {
 	if revisionOf(d) > r.Revision {
 		r.Phase, r.Message = v1alpha1.RolloutSuperseded, fmt.Sprintf("revision %d is wanted", revisionOf(d))
 		return
+	}
+	st := &d.Status
+	if len(st.Conditions) == 0 && st.Replicas == int32(r.Wanted) && st.UpdatedReplicas == st.Replicas && st.AvailableReplicas == st.Replicas {
+		r.Phase = v1alpha1.RolloutCompleted // as a StatefulSet, or a Deployment without a deadline, says it
 	}
 	for _, c := range d.Status.Conditions {
 		if c.Type != appsv1.DeploymentProgressing {

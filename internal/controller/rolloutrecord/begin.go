@@ -22,21 +22,25 @@ import (
 
 // newRecord returns the record of the rollout that leads to a set.
 func (d *decision) newRecord(set *appsv1.ReplicaSet, revision int64) *v1alpha1.RolloutRecord {
-	deployment, from := d.Deployment, previous(d.ReplicaSets, set)
+	workload, from := d.Deployment, previous(d.ReplicaSets, set)
+	target, keeper := v1alpha1.RolloutTarget{APIVersion: "apps/v1", Kind: deployment, Name: workload.Name, UID: workload.UID}, "ReplicaSet"
+	if d.stateful() {
+		target.Kind, keeper = statefulSet, "ControllerRevision"
+	}
 	record := &v1alpha1.RolloutRecord{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:      fmt.Sprintf("%s-%d", deployment.Name, revision),
-			Namespace: deployment.Namespace,
-			Labels:    targetLabels("Deployment", deployment.Name),
+			Name:      fmt.Sprintf("%s-%d", workload.Name, revision),
+			Namespace: workload.Namespace,
+			Labels:    targetLabels(target.Kind, workload.Name),
 			OwnerReferences: []metav1.OwnerReference{
-				{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: set.Name, UID: set.UID},
+				{APIVersion: "apps/v1", Kind: keeper, Name: set.Name, UID: set.UID},
 			},
 		},
 		Spec: v1alpha1.RolloutRecordSpec{
-			Target:    v1alpha1.RolloutTarget{APIVersion: "apps/v1", Kind: "Deployment", Name: deployment.Name, UID: deployment.UID},
+			Target:    target,
 			Revision:  revision,
 			To:        v1alpha1.RolloutSide{Name: set.Name, Revision: revision, Images: imagesOf(&set.Spec.Template)},
-			By:        parseAuthor(deployment.Annotations[v1alpha1.AnnotationChangedBy]),
+			By:        parseAuthor(workload.Annotations[v1alpha1.AnnotationChangedBy]),
 			Strategy:  d.strategy(),
 			StartedAt: *moment(d.startOf(set, revision)),
 		},
@@ -48,7 +52,7 @@ func (d *decision) newRecord(set *appsv1.ReplicaSet, revision int64) *v1alpha1.R
 	}
 	changes := rollout.Changes(old, &set.Spec.Template)
 	record.Spec.Changes = summary(changes)
-	record.Spec.Cause, record.Spec.CauseComputed = causeOf(deployment, set, changes)
+	record.Spec.Cause, record.Spec.CauseComputed = causeOf(workload, set, changes)
 	record.Spec.Services = d.servicesOf(old, &set.Spec.Template)
 	return record
 }

@@ -2,6 +2,7 @@ package rolloutrecord
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -31,7 +32,7 @@ type Book struct {
 	stepsOmitted int32
 	sizes        map[string]int32 // of the sets, as far as known
 
-	pods map[string]entry // by name
+	pods map[string]entry // by keyOf, or storedKey
 
 	// lost is how many pods an earlier process omitted that have not been found
 	// again, and lostTimings what it stored of them.
@@ -88,8 +89,13 @@ func open(record *v1alpha1.RolloutRecord, newSet *appsv1.ReplicaSet, there map[s
 	written.Traffic = nil
 	b.Written = &written
 	b.guessOldSize(record.Spec.From, record.Spec.To.Name)
-	for _, t := range st.Pods {
-		b.pods[t.Name] = entry{PodTimeline: t, gone: !there[t.Name]}
+	for i, t := range st.Pods {
+		key := storedKey(t.Name, t.Set)
+		if earlier, has := b.pods[key]; has { // a pod of a StatefulSet has a successor of its name
+			earlier.gone = true
+			b.pods[fmt.Sprint(key, "#", i)] = earlier
+		}
+		b.pods[key] = entry{PodTimeline: t, gone: !there[key]}
 	}
 	for _, timing := range st.Timings {
 		timing.Pods -= int32(len(samples(timing.Stage, b.pods, record)))
@@ -98,6 +104,27 @@ func open(record *v1alpha1.RolloutRecord, newSet *appsv1.ReplicaSet, there map[s
 		}
 	}
 	return b
+}
+
+// keyOf is the key of a pod in a book. A name alone is not enough: pods of a
+// StatefulSet hand theirs on.
+func keyOf(pod Pod) string { return pod.Name + "/" + string(pod.UID) }
+
+// storedKey is the key of a pod of which only what a record stores is known.
+func storedKey(name, set string) string { return name + "@" + set }
+
+// entryOf returns what is known of a pod of a set, by the key of the pod.
+func (b *Book) entryOf(pod Pod, set string) (e entry, known bool) {
+	if e, known = b.pods[keyOf(pod)]; known {
+		return e, true
+	}
+	stored := storedKey(pod.Name, set)
+	if e, known = b.pods[stored]; known && !e.gone {
+		delete(b.pods, stored)
+		b.pods[keyOf(pod)] = e
+		return e, true
+	}
+	return entry{}, false
 }
 
 // guessOldSize takes the old pods that were counted last for the size of the old

@@ -93,7 +93,7 @@ func TestOpenAfterRestart(t *testing.T) {
 
 	there := map[string]bool{}
 	for i := range all {
-		there[made(i).Name] = i < still || i >= 100
+		there[storedKey(made(i).Name, made(i).Set)] = i < still || i >= 100
 	}
 	b = open(record, nil, there)
 	if b.lost != 100 {

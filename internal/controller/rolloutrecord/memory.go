@@ -26,6 +26,7 @@ type memory struct {
 	deployments map[types.NamespacedName]*notes
 	pods        map[types.UID]Seen
 	sets        map[types.UID]Beginning
+	active      map[types.UID]struct{} // pods of StatefulSets
 }
 
 // notes are what is remembered of a Deployment.
@@ -36,6 +37,8 @@ type notes struct {
 
 	sizes []Size
 	gone  map[types.UID][]Pod // by the UID of the set
+
+	active map[string]int32 // how many pods of a StatefulSet have a revision, by its name
 
 	idle bool // no record is open: what happens to pods matters to none
 
@@ -49,6 +52,7 @@ func newMemory(now func() time.Time) *memory {
 		deployments: map[types.NamespacedName]*notes{},
 		pods:        map[types.UID]Seen{},
 		sets:        map[types.UID]Beginning{},
+		active:      map[types.UID]struct{}{},
 	}
 }
 

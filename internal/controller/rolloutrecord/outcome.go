@@ -24,6 +24,10 @@ const (
 	ReasonPodsStopping = "PodsStopping" // old pods are still there
 	ReasonNewRevision  = "NewRevision"  // another revision is wanted
 	ReasonNewSelector  = "NewSelector"  // another selector is wanted
+
+	// ReasonNewRevisionAvailable is for a StatefulSet what a Deployment calls
+	// rollout.ReasonNewReplicaSetAvailable.
+	ReasonNewRevisionAvailable = "NewRevisionAvailable"
 )
 
 // judge sets how the rollout of the current revision stands, from what the
@@ -34,7 +38,7 @@ func (d *decision) judge(book *Book, record *v1alpha1.RolloutRecord) {
 	noted := d.Deployment.Annotations[rollout.AnnotationRevision] == strconv.FormatInt(record.Spec.Revision, 10)
 	switch {
 	case noted && d.complete(progress):
-		d.finish(book, v1alpha1.RolloutCompleted, rollout.ReasonNewReplicaSetAvailable,
+		d.finish(book, v1alpha1.RolloutCompleted, d.availableReason(),
 			fmt.Sprintf("%s available", countOf(book.updated, "new pod")), progress)
 	case book.phase == v1alpha1.RolloutFailed:
 	case noted && progress != nil && progress.Reason == rollout.ReasonDeadlineExceeded:
@@ -47,6 +51,13 @@ func (d *decision) judge(book *Book, record *v1alpha1.RolloutRecord) {
 	default:
 		book.phase = v1alpha1.RolloutProgressing
 	}
+}
+
+func (d *decision) availableReason() string {
+	if d.stateful() {
+		return ReasonNewRevisionAvailable
+	}
+	return rollout.ReasonNewReplicaSetAvailable
 }
 
 // finish gives a rollout an outcome, as of the time of a condition if there is one.

@@ -20,8 +20,14 @@ import (
 // pods changes.
 const beat = time.Second
 
-// Facts are all that a decision about the records of a Deployment rests on. They
-// are not changed.
+// The kinds of workload whose rollouts have records.
+const (
+	deployment  = "Deployment"
+	statefulSet = "StatefulSet"
+)
+
+// Facts are all that a decision about the records of a Deployment rests on, or of
+// a StatefulSet in the form of one (rollout.View). They are not changed.
 type Facts struct {
 	Deployment *appsv1.Deployment
 
@@ -120,11 +126,14 @@ func Decide(f Facts) Plan {
 	return d.plan
 }
 
+// stateful says whether the Deployment stands for a StatefulSet.
+func (f *Facts) stateful() bool { return f.Deployment.Kind == statefulSet }
+
 // decision is a plan in the making.
 type decision struct {
 	Facts
 	records []*v1alpha1.RolloutRecord // the one to be created included
-	there   map[string]bool           // the names of the pods, once they are needed
+	there   map[string]bool           // the pods' storedKeys, once they are needed
 	plan    Plan
 }
 
@@ -142,7 +151,7 @@ func (d *decision) begin() {
 		}
 	}
 	switch {
-	case set == nil && highest > 0 && !d.Deployment.Spec.Paused:
+	case set == nil && highest > 0 && !d.Deployment.Spec.Paused && !d.stateful():
 		d.records = append(d.records, d.unnamedRecord(highest+1))
 		return
 	case set == nil || rollout.RevisionOf(set) <= highest:
@@ -233,9 +242,9 @@ func (d *decision) book(record *v1alpha1.RolloutRecord, next int) (Book, bool) {
 	}
 	if d.there == nil {
 		d.there = map[string]bool{}
-		for _, pods := range d.Pods {
-			for _, pod := range pods {
-				d.there[pod.Name] = true
+		for _, rs := range d.ReplicaSets {
+			for _, pod := range d.Pods[rs.UID] {
+				d.there[storedKey(pod.Name, rs.Name)] = true
 			}
 		}
 	}
@@ -283,7 +292,7 @@ func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, end time
 	for _, rs := range d.ReplicaSets {
 		mine := rs.Name == record.Spec.To.Name
 		for _, pod := range d.Pods[rs.UID] {
-			e, known := book.pods[pod.Name]
+			e, known := book.entryOf(pod, rs.Name)
 			stops := pod.DeletionTimestamp != nil || !pod.Gone.IsZero()
 			if e.gone || !mine && !stops || wasOver && e.StopRequested == nil {
 				continue
@@ -299,7 +308,7 @@ func (d *decision) tellPods(book *Book, record *v1alpha1.RolloutRecord, end time
 			if !told && !end.IsZero() && e.StopRequested != nil && !e.StopRequested.Time.Before(end) {
 				e.StopRequested, e.EndpointRemoved, e.Drained, e.Stopped = nil, nil, nil, nil
 			}
-			book.pods[pod.Name] = e
+			book.pods[keyOf(pod)] = e
 			d.wakeBy(e.wake)
 		}
 	}

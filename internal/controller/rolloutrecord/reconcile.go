@@ -17,15 +17,16 @@ import (
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
-// reconciler keeps the records of Deployments.
+// reconciler keeps the records of Deployments, or of StatefulSets.
 type reconciler struct {
+	kind   string        // of the targets
 	client client.Client // reads from the cache
 	pods   owned.Pods
 	writer writer
 	memory *memory
 }
 
-// Reconcile looks at a Deployment, decides about its records, and writes them.
+// Reconcile looks at a target, decides about its records, and writes them.
 func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	for {
 		facts, err := r.look(ctx, request.NamespacedName)
@@ -62,10 +63,14 @@ func nextLook(plan Plan, now time.Time) time.Duration {
 }
 
 // look reads all that a decision rests on, without copying what is in the cache.
-// It returns a not-found error when there is no such Deployment.
+// It returns a not-found error when there is no such target.
 func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts, error) {
-	f := Facts{Deployment: &appsv1.Deployment{}, Pods: map[types.UID][]Pod{}}
-	if err := r.client.Get(ctx, key, f.Deployment, client.UnsafeDisableDeepCopy); err != nil {
+	f := Facts{Pods: map[types.UID][]Pod{}}
+	read := r.readDeployment
+	if r.kind == statefulSet {
+		read = r.readStatefulSet
+	}
+	if err := read(ctx, key, &f); err != nil {
 		return f, err
 	}
 	var namespace corev1.Namespace
@@ -73,22 +78,6 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts,
 		return f, fmt.Errorf("read namespace: %w", err)
 	}
 	f.OnFailure = v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure])
-	var sets appsv1.ReplicaSetList
-	if err := r.list(ctx, &sets, key.Namespace, controllerIndex, f.Deployment.UID); err != nil {
-		return f, fmt.Errorf("list replica sets: %w", err)
-	}
-	for i := range sets.Items {
-		rs := &sets.Items[i]
-		f.ReplicaSets = append(f.ReplicaSets, rs)
-		pods, err := r.pods(ctx, key.Namespace, rs.UID)
-		if err != nil {
-			return f, err
-		}
-		f.Pods[rs.UID] = make([]Pod, len(pods))
-		for i, pod := range pods {
-			f.Pods[rs.UID][i].Pod = pod
-		}
-	}
 	var services corev1.ServiceList
 	if err := r.client.List(ctx, &services, client.InNamespace(key.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return f, fmt.Errorf("list services: %w", err)
@@ -105,6 +94,31 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts,
 	}
 	r.memory.tell(key, &f)
 	return f, nil
+}
+
+// readDeployment reads a Deployment, its sets and their pods.
+func (r *reconciler) readDeployment(ctx context.Context, key types.NamespacedName, f *Facts) error {
+	f.Deployment = &appsv1.Deployment{}
+	if err := r.client.Get(ctx, key, f.Deployment, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	var sets appsv1.ReplicaSetList
+	if err := r.list(ctx, &sets, key.Namespace, controllerIndex, f.Deployment.UID); err != nil {
+		return fmt.Errorf("list replica sets: %w", err)
+	}
+	for i := range sets.Items {
+		rs := &sets.Items[i]
+		f.ReplicaSets = append(f.ReplicaSets, rs)
+		pods, err := r.pods(ctx, key.Namespace, rs.UID)
+		if err != nil {
+			return err
+		}
+		f.Pods[rs.UID] = make([]Pod, len(pods))
+		for i, pod := range pods {
+			f.Pods[rs.UID][i].Pod = pod
+		}
+	}
+	return nil
 }
 
 func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace, index string, uid types.UID) error {

@@ -33,7 +33,7 @@ const (
 	workers = 2
 )
 
-// Setup adds the controllers of the records of Deployments and of Services to a
+// Setup adds the controllers of the records of Deployments, StatefulSets and Services to a
 // manager, which must have the types of k8s.io/client-go/kubernetes/scheme and of
 // api/v1alpha1.
 func Setup(mgr ctrl.Manager) error {
@@ -43,6 +43,7 @@ func Setup(mgr ctrl.Manager) error {
 		of     client.IndexerFunc
 	}{
 		{&appsv1.ReplicaSet{}, controllerIndex, controllerOf},
+		{&appsv1.ControllerRevision{}, controllerIndex, controllerOf},
 		{&v1alpha1.RolloutRecord{}, targetIndex, targetOf},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), index.object, index.name, index.of); err != nil {
@@ -54,8 +55,11 @@ func Setup(mgr ctrl.Manager) error {
 		return err
 	}
 	w := writer{client: mgr.GetClient(), live: mgr.GetAPIReader()}
-	if err := setupDeployments(mgr, &reconciler{client: mgr.GetClient(), pods: pods, writer: w, memory: newMemory(time.Now)}); err != nil {
+	if err := setupDeployments(mgr, &reconciler{kind: deployment, client: mgr.GetClient(), pods: pods, writer: w, memory: newMemory(time.Now)}); err != nil {
 		return fmt.Errorf("set up the controller of Deployments' records: %w", err)
+	}
+	if err := setupStatefulSets(mgr, &reconciler{kind: statefulSet, client: mgr.GetClient(), pods: pods, writer: w, memory: newMemory(time.Now)}); err != nil {
+		return fmt.Errorf("set up the controller of StatefulSets' records: %w", err)
 	}
 	if err := setupServices(mgr, newSwitcher(mgr.GetClient(), w, time.Now)); err != nil {
 		return fmt.Errorf("set up the controller of Services' records: %w", err)
@@ -69,6 +73,17 @@ func setupDeployments(mgr ctrl.Manager, r *reconciler) error {
 		Watches(&appsv1.Deployment{}, r.onDeployment()).
 		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
 		Watches(&corev1.Pod{}, r.onPod()).
+		Watches(&v1alpha1.RolloutRecord{}, r.onRecord()).
+		WithOptions(options()).
+		Complete(r)
+}
+
+func setupStatefulSets(mgr ctrl.Manager, r *reconciler) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("rolloutrecord-statefulset").
+		Watches(&appsv1.StatefulSet{}, r.onStatefulSet()).
+		Watches(&appsv1.ControllerRevision{}, r.onRevision()).
+		Watches(&corev1.Pod{}, r.onStatefulPod()).
 		Watches(&v1alpha1.RolloutRecord{}, r.onRecord()).
 		WithOptions(options()).
 		Complete(r)

@@ -163,7 +163,7 @@ func (r *reconciler) onRecord() handler.EventHandler {
 	return handler.Funcs{
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
 			record := e.Object.(*v1alpha1.RolloutRecord)
-			if record.Spec.Target.Kind == "Deployment" {
+			if record.Spec.Target.Kind == r.kind {
 				q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: record.Namespace, Name: record.Spec.Target.Name}})
 			}
 		},
