@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"internal/controller":  {"internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"api/v1alpha1"},
 	"internal/rollout":     {"api/v1alpha1"},
-	"internal/rolloutview": {"api/v1alpha1"},
+	"internal/rolloutview": {"api/v1alpha1", "internal/rollout"},                       // of rollout only the view of a StatefulSet
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
 	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
 	"examples/demo":        {"test/harness"},
