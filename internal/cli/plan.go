@@ -93,7 +93,7 @@ func (o *planOptions) plan(ctx context.Context, args []string) (*foresight.Plan,
 	if len(o.files.Filenames) > 0 {
 		return p.planFiles(ctx)
 	}
-	return p.planDeployment(ctx, conn.namespace, args)
+	return p.planWorkload(ctx, conn.namespace, args)
 }
 
 // check says what is wrong with the command line.

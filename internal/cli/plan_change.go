@@ -76,13 +76,12 @@ func (p *planner) planFiles(ctx context.Context) (*foresight.Plan, error) {
 	}
 	plan := &foresight.Plan{}
 	for _, c := range changes {
-		if c.info.Mapping.GroupVersionKind.GroupKind() != appsv1.SchemeGroupVersion.WithKind("Deployment").GroupKind() {
+		facts, is := c.facts()
+		if !is {
 			plan.AddOther(other(c))
 			continue
 		}
-		facts := foresight.Facts{Namespace: c.info.Namespace, Name: c.info.Name, Refused: c.refused}
-		facts.Before, _ = c.before.(*appsv1.Deployment)
-		facts.After, _ = c.after.(*appsv1.Deployment)
+		facts.Namespace, facts.Name = c.info.Namespace, c.info.Name
 		if err := p.read(ctx, &facts); err != nil {
 			return nil, err
 		}
@@ -233,36 +232,35 @@ func other(c change) foresight.Other {
 	return o
 }
 
-// planDeployment plans what kubectl set image and kubectl scale would do with a
-// Deployment.
-func (p *planner) planDeployment(ctx context.Context, namespace string, args []string) (*foresight.Plan, error) {
+// facts returns the first facts about a change of a Deployment or StatefulSet;
+// false when it is of something else.
+func (c change) facts() (facts foresight.Facts, is bool) {
+	switch c.info.Mapping.GroupVersionKind.GroupKind() {
+	case target{kind: kindDeployment}.groupKind():
+		facts.Refused = c.refused
+		facts.Before, _ = c.before.(*appsv1.Deployment)
+		facts.After, _ = c.after.(*appsv1.Deployment)
+		return facts, true
+	case target{kind: kindStatefulSet}.groupKind():
+		before, _ := c.before.(*appsv1.StatefulSet)
+		after, _ := c.after.(*appsv1.StatefulSet)
+		return foresight.StatefulFacts(before, after, c.refused), true
+	}
+	return facts, false
+}
+
+// planWorkload plans what kubectl set image and kubectl scale would do with a
+// Deployment or StatefulSet.
+func (p *planner) planWorkload(ctx context.Context, namespace string, args []string) (*foresight.Plan, error) {
 	target, err := rolloutTarget(args)
 	if err != nil {
 		return nil, err
 	}
-	if target.kind != kindDeployment {
-		return nil, fmt.Errorf("%s: only a Deployment can be planned so far: deployment/NAME", target)
-	}
-	name := target.name
-	deployments := p.client.AppsV1().Deployments(namespace)
-	facts := foresight.Facts{Namespace: namespace, Name: name}
-	if facts.Before, err = deployments.Get(ctx, name, metav1.GetOptions{}); err != nil {
-		return nil, err
-	}
-	patch, err := p.options.patch(&facts.Before.Spec.Template.Spec)
+	facts, err := p.tryPatch(ctx, namespace, target)
 	if err != nil {
 		return nil, err
 	}
-	after, err := deployments.Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{
-		DryRun: []string{metav1.DryRunAll}, FieldManager: "kubectl-set", FieldValidation: metav1.FieldValidationStrict,
-	})
-	c, err := change{}.answered(after, err)
-	if err != nil {
-		return nil, err
-	}
-	if facts.Refused = c.refused; facts.Refused == nil {
-		facts.After = after
-	}
+	facts.Namespace, facts.Name = namespace, target.name
 	if err := p.read(ctx, &facts); err != nil {
 		return nil, err
 	}
@@ -318,4 +316,41 @@ func containerOf(spec *corev1.PodSpec, arg string) (list, name string, err error
 		}
 	}
 	return "", "", fmt.Errorf("--image %s: write CONTAINER=IMAGE; the containers are %s", arg, strings.Join(names, ", "))
+}
+
+// tryPatch has the API server patch a workload, as a dry run.
+func (p *planner) tryPatch(ctx context.Context, namespace string, target target) (foresight.Facts, error) {
+	options := metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: "kubectl-set", FieldValidation: metav1.FieldValidationStrict}
+	if target.kind == kindStatefulSet {
+		sets := p.client.AppsV1().StatefulSets(namespace)
+		before, err := sets.Get(ctx, target.name, metav1.GetOptions{})
+		if err != nil {
+			return foresight.Facts{}, err
+		}
+		patch, err := p.options.patch(&before.Spec.Template.Spec)
+		if err != nil {
+			return foresight.Facts{}, err
+		}
+		after, err := sets.Patch(ctx, target.name, types.StrategicMergePatchType, patch, options)
+		c, err := change{}.answered(after, err)
+		if c.refused != nil {
+			after = nil
+		}
+		return foresight.StatefulFacts(before, after, c.refused), err
+	}
+	deployments := p.client.AppsV1().Deployments(namespace)
+	before, err := deployments.Get(ctx, target.name, metav1.GetOptions{})
+	if err != nil {
+		return foresight.Facts{}, err
+	}
+	patch, err := p.options.patch(&before.Spec.Template.Spec)
+	if err != nil {
+		return foresight.Facts{}, err
+	}
+	after, err := deployments.Patch(ctx, target.name, types.StrategicMergePatchType, patch, options)
+	c, err := change{}.answered(after, err)
+	if c.refused != nil {
+		after = nil
+	}
+	return foresight.Facts{Before: before, After: after, Refused: c.refused}, err
 }

@@ -51,6 +51,9 @@ func (p *planner) read(ctx context.Context, facts *foresight.Facts) error {
 	if err := p.storage(ctx, facts); err != nil {
 		return fmt.Errorf("read claims, volumes and classes: %w", err)
 	}
+	if err := p.readStateful(ctx, facts); err != nil {
+		return err
+	}
 	if list, err := p.client.CoreV1().ResourceQuotas(namespace).List(ctx, all); err == nil {
 		facts.Quotas = list.Items
 	} else if !apierrors.IsNotFound(err) {
@@ -91,6 +94,19 @@ func (p *planner) storage(ctx context.Context, facts *foresight.Facts) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// readStateful adds what is particular about a StatefulSet.
+func (p *planner) readStateful(ctx context.Context, facts *foresight.Facts) error {
+	if facts.Stateful == nil {
+		return nil
+	}
+	revisions, err := p.client.AppsV1().ControllerRevisions(facts.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("read the ControllerRevisions: %w", err)
+	}
+	facts.Stateful.Revisions = pointers[appsv1.ControllerRevision](revisions.Items)
 	return nil
 }
 

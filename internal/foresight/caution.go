@@ -77,6 +77,11 @@ func downtime(facts *Facts, forecast rollout.Forecast) []Finding {
 	switch {
 	case available == 0 || forecast.LeastAvailable > 0 || forecast.Budget.Replicas == 0:
 		return nil
+	case facts.Stateful != nil:
+		return []Finding{{
+			What:  "downtime: a pod is stopped before its successor is started, and there may be a time without an available pod",
+			Field: "spec.replicas", Value: fmt.Sprint(forecast.Budget.Replicas), Mend: "have more pods than maxUnavailable",
+		}}
 	case isRecreate(facts.After):
 		return []Finding{{
 			What:  "downtime: no pod serves from the time that the old ones stop until the first new one is available",

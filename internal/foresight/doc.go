@@ -1,4 +1,4 @@
-// Package foresight says what a change of a Deployment will do before anything
+// Package foresight says what a change of a Deployment or StatefulSet will do before anything
 // is touched: what changes, the steps that rollout.Decide will take with the
 // numbers that rounding gives, what would block them and how to mend it, and how
 // long it should take.
@@ -11,6 +11,7 @@
 //	facts.go      what is known, and References: what must be read to know it
 //	change.go     what changes
 //	steps.go      the strategy's numbers and the waves
+//	stateful.go   what is particular about a StatefulSet
 //	room.go       the nodes, as room for the new pods; quota.go quotas
 //	reference.go  Secrets, ConfigMaps and others that the pods refer to
 //	image.go      images: on the nodes, in the registry

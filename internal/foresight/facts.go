@@ -23,6 +23,9 @@ type Facts struct {
 	After   *appsv1.Deployment
 	Refused *metav1.Status
 
+	// Stateful is what Before and After stand for; nil when they are Deployments.
+	Stateful *Stateful
+
 	// ReplicaSets are those of the Deployment's namespace.
 	ReplicaSets []*appsv1.ReplicaSet
 

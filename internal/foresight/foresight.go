@@ -14,6 +14,9 @@ type Foresight struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 
+	// Stateful says that it is a StatefulSet's.
+	Stateful bool `json:"-"`
+
 	// Kind is what kind of change it is.
 	Kind ChangeKind `json:"kind"`
 
@@ -72,12 +75,18 @@ func (f *Foresight) Succeeds() bool { return len(f.Blocks) == 0 }
 
 // Of returns what a change will do.
 func Of(facts Facts) Foresight {
-	f := Foresight{Namespace: facts.Namespace, Name: facts.Name}
+	f := Foresight{Namespace: facts.Namespace, Name: facts.Name, Stateful: facts.Stateful != nil}
+	if f.Stateful {
+		facts.see()
+	}
 	if facts.After == nil {
 		f.Kind, f.Blocks = KindRefused, Refusals(facts.Refused)
 		return f
 	}
 	f.describe(&facts)
+	if facts.Stateful != nil {
+		f.describeStateful(&facts, forecastIn(&facts, rollout.Endless{}))
+	}
 	rolls := f.Kind == KindFirst || f.Kind == KindRollout
 	if facts.will = facts.After.DeepCopy(); rolls {
 		facts.will.Spec.Paused = false // what it does once it is resumed
@@ -189,11 +198,11 @@ func snapshot(facts *Facts) rollout.Snapshot {
 // forecasts plays the change with the room that there is, and, if that does not
 // lead to its end, with as much as it needs.
 func forecasts(facts *Facts) (ideal, real rollout.Forecast) {
-	real = rollout.ForecastOf(snapshot(facts), roomOf(facts))
+	real = forecastIn(facts, roomOf(facts))
 	if real.Complete {
 		return real, real
 	}
-	return rollout.ForecastOf(snapshot(facts), rollout.Endless{}), real
+	return forecastIn(facts, rollout.Endless{}), real
 }
 
 func isRecreate(d *appsv1.Deployment) bool {

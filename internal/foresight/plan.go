@@ -2,6 +2,7 @@ package foresight
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"windlass.dev/windlass/api/v1alpha1"
@@ -12,11 +13,12 @@ type Plan struct {
 	// Succeeds says whether all of it can succeed.
 	Succeeds bool `json:"succeeds"`
 
-	Deployments []Foresight `json:"deployments,omitempty"`
-	Others      []Other     `json:"others,omitempty"`
+	Deployments  []Foresight `json:"deployments,omitempty"`
+	StatefulSets []Foresight `json:"statefulSets,omitempty"`
+	Others       []Other     `json:"others,omitempty"`
 }
 
-// Other is what will become of an object that is no Deployment.
+// Other is what will become of an object that is no Deployment or StatefulSet.
 type Other struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
@@ -38,8 +40,17 @@ const (
 	Refused   Action = "refused"
 )
 
-// Add takes a Deployment in.
-func (p *Plan) Add(f Foresight) { p.Deployments = append(p.Deployments, f) }
+// Add takes a Deployment or StatefulSet in.
+func (p *Plan) Add(f Foresight) {
+	if f.Stateful {
+		p.StatefulSets = append(p.StatefulSets, f)
+		return
+	}
+	p.Deployments = append(p.Deployments, f)
+}
+
+// workloads returns the Deployments and then the StatefulSets.
+func (p *Plan) workloads() []Foresight { return append(slices.Clone(p.Deployments), p.StatefulSets...) }
 
 // AddOther takes another object in.
 func (p *Plan) AddOther(o Other) { p.Others = append(p.Others, o) }
@@ -47,8 +58,8 @@ func (p *Plan) AddOther(o Other) { p.Others = append(p.Others, o) }
 // Judge says whether all of it can succeed, and notes it.
 func (p *Plan) Judge() bool {
 	p.Succeeds = true
-	for i := range p.Deployments {
-		p.Succeeds = p.Succeeds && p.Deployments[i].Succeeds()
+	for _, f := range p.workloads() {
+		p.Succeeds = p.Succeeds && f.Succeeds()
 	}
 	for i := range p.Others {
 		p.Succeeds = p.Succeeds && len(p.Others[i].Blocks) == 0
@@ -62,7 +73,7 @@ func (p Plan) String() string {
 	for _, o := range p.Others {
 		b.WriteString(o.String())
 	}
-	for i, f := range p.Deployments {
+	for i, f := range p.workloads() {
 		if i > 0 || len(p.Others) > 0 {
 			b.WriteByte('\n')
 		}

@@ -108,7 +108,7 @@ func noRoom(facts *Facts, ideal, real rollout.Forecast) []Finding {
 		return nil
 	}
 	room := roomOf(facts)
-	again := rollout.ForecastOf(snapshot(facts), room) // leaves the room as it is when it is stuck
+	again := forecastIn(facts, room) // leaves the room as it is when it is stuck
 	pod := again.Homeless[0]
 	decision := room.cluster.Decide(room.candidate(pod))
 	found := 0

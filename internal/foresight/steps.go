@@ -51,6 +51,9 @@ func (f *Foresight) steps(facts *Facts, ideal, real rollout.Forecast) {
 	f.Completes = forecast.Complete
 	f.Strategy = strategyOf(facts)
 	f.Rounding = rounding(facts.After, forecast.Budget)
+	if facts.Stateful != nil {
+		f.Rounding = statefulRounding(facts.Stateful.After, forecast.Budget)
+	}
 	for _, w := range forecast.Waves {
 		wave := Wave{Asked: w.Asked, Starting: w.Starting, Stopping: w.Stopping, Late: w.Late, Homeless: w.Homeless, Available: w.Available}
 		for _, m := range w.Moves {

@@ -19,7 +19,11 @@ const (
 // String is the Foresight for people.
 func (f Foresight) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "deployment.apps/%s in namespace %s: %s\n", f.Name, f.Namespace, f.headline())
+	kind := "deployment"
+	if f.Stateful {
+		kind = "statefulset"
+	}
+	fmt.Fprintf(&b, "%s.apps/%s in namespace %s: %s\n", kind, f.Name, f.Namespace, f.headline())
 	writeChanges(&b, f.Changes)
 	if len(f.Waves) > 0 {
 		fmt.Fprintf(&b, "\nStrategy: %s, %s\n  %s\n\nSteps:\n", f.Strategy.Type, replicas(f.Strategy.Replicas), f.Rounding)

@@ -198,3 +198,35 @@ func (o *statefulOrdeal) end(t *rapid.T) {
 		t.Fatalf("ended with %+v", st)
 	}
 }
+
+// TestStatefulForecastIsWhatHappens: whatever state a rollout is in, the forecast
+// ends as the rollout does, and changes nothing that it looks at.
+func TestStatefulForecastIsWhatHappens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := &statefulOrdeal{statefulWorld: newStatefulWorld("db")}
+		t.Repeat(map[string]func(*rapid.T){
+			"decide": o.decide,
+			"node":   o.node,
+			"stop":   func(*rapid.T) { o.reap() },
+			"image": func(t *rapid.T) {
+				image := rapid.SampledFrom([]string{"db:1", "db:2", "db:3"}).Draw(t, "image")
+				o.edit(func(s *appsv1.StatefulSet) { s.Spec.Template.Spec.Containers[0].Image = image })
+			},
+			"size": o.resize,
+			"delete": func(t *rapid.T) {
+				o.harm(t, func(pod *corev1.Pod) { pod.DeletionTimestamp = ptr.To(o.metaNow()) })
+			},
+		})
+		before := o.show() + o.history()
+		forecast := StatefulForecastOf(o.snapshot(), Endless{})
+		if after := o.show() + o.history(); after != before {
+			t.Fatalf("the forecast changed what it looked at:\n%s\n%s", before, after)
+		}
+		if _, err := o.run(); err != nil {
+			t.Fatal(err)
+		}
+		if !forecast.Complete || forecast.Stuck != "" {
+			t.Fatalf("the forecast ends with %+v", forecast)
+		}
+	})
+}
