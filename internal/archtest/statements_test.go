@@ -26,6 +26,7 @@ var (
 		"pods":      "internal/apiserver/validation/testdata/pods/%",
 		"defaults":  "internal/apiserver/defaults/testdata/%",
 		"columns":   "internal/apiserver/columns/testdata/%",
+		"sim":       "internal/sim/testdata/%",
 		"foresight": "internal/foresight/testdata/foresight/%",
 	}
 	packages = map[string]string{
@@ -51,6 +52,8 @@ var (
 		"garbage":     "internal/controller/garbage",
 		"scheduler":   "internal/scheduler",
 
+		"rolloutrecord":    "internal/controller/rolloutrecord",
+		"foresight":        "internal/foresight",
 		"persistentvolume": "internal/controller/persistentvolume",
 		"localvolume":      "internal/agent/localvolume",
 		"e2e":              "test/e2e",

@@ -98,6 +98,10 @@ func (w *world) patch(name string, spec map[string]any) error {
 	if err != nil {
 		return err
 	}
+	if _, no := w.statefulSet(name); no == nil {
+		_, err = w.client.AppsV1().StatefulSets(namespace).Patch(context.Background(), name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
+		return err
+	}
 	_, err = w.client.AppsV1().Deployments(namespace).Patch(context.Background(), name, types.StrategicMergePatchType, body, metav1.PatchOptions{})
 	return err
 }
@@ -190,7 +194,7 @@ func (w *world) describe() string {
 			fmt.Fprintf(&b, "  rs%d: revision %d, %s, %d replicas%s\n", i+1, revision(&rs), rs.Spec.Template.Spec.Containers[0].Image, *rs.Spec.Replicas, podsOf(&rs, pods))
 		}
 	}
-	return b.String()
+	return b.String() + w.describeStateful(pods)
 }
 
 // podsOf counts the pods of a set by what they do.
@@ -218,6 +222,9 @@ func podsOf(rs *appsv1.ReplicaSet, pods []corev1.Pod) string {
 func (w *world) settled(name string) {
 	w.t.Helper()
 	w.eventually(name+" is complete and has settled", func() bool {
+		if set, err := w.statefulSet(name); err == nil {
+			return w.statefulSettled(set)
+		}
 		d, err := w.deployment(name)
 		if err != nil || !complete(d) || !w.monitor.knows(d) {
 			return false

@@ -42,6 +42,7 @@ func startMonitor(t testing.TB, client kubernetes.Interface) *monitor {
 	for _, begin := range []func(context.Context, metav1.ListOptions) (watch.Interface, error){
 		client.AppsV1().Deployments(namespace).Watch,
 		client.AppsV1().ReplicaSets(namespace).Watch,
+		client.AppsV1().StatefulSets(namespace).Watch,
 		client.CoreV1().Pods(namespace).Watch,
 	} {
 		w, err := begin(ctx, metav1.ListOptions{})
@@ -130,7 +131,8 @@ func complete(d *appsv1.Deployment) bool {
 //
 //   - a ReplicaSet is to have more pods, and with it all together more than replicas plus surge,
 //   - a pod is made for a ReplicaSet that has as many as it was to have at most,
-//   - a pod that is ready is deleted while no more are available than have to be.
+//   - a pod that is ready is deleted while no more are available than have to be,
+//   - a pod of a StatefulSet is made while there is another of its name.
 //
 // What is counted for the first is what ReplicaSets are to have, as Kubernetes
 // does: a set may be told to have more before another has let go of its pods.
@@ -152,7 +154,12 @@ func (m *monitor) check() []string {
 			r.deployment(object)
 		case *appsv1.ReplicaSet:
 			r.replicaSet(object, c.gone)
+		case *appsv1.StatefulSet:
+			r.statefulSet(object)
 		case *corev1.Pod:
+			if !c.gone {
+				r.successor(object)
+			}
 			r.pod(object, c.gone)
 		}
 	}

@@ -15,9 +15,10 @@ import (
 // with a check that no promise was broken. The commands:
 //
 //	nodes N                          a world with N hollow nodes
-//	apply                            a Deployment, from the input; its container is "web"
+//	apply                            a Deployment or StatefulSet, from the input; its container is "web"
 //	image D IMAGE | scale D N | pause D | resume D | undo D
 //	kill|crash|unready|ready D rsN   harms a pod of the Nth ReplicaSet that D got, or heals all
+//	                                 a StatefulSet's is named in place of rsN
 //	agent stop|start NODE
 //	controllers crash [after=N]      at once, or after N more writes; others begin anew
 //	wait D settled                   complete, with all that is superfluous gone
@@ -61,6 +62,9 @@ func (w *world) do(d *datadriven.TestData) error {
 	case "print":
 		return nil
 	case "apply":
+		if isStateful(d.Input) {
+			return w.applyStateful(d.Input)
+		}
 		return w.apply(d.Input)
 	case "image":
 		return w.setImage(arg(0), arg(1))
@@ -78,7 +82,9 @@ func (w *world) do(d *datadriven.TestData) error {
 		var pod *corev1.Pod
 		w.eventually("a pod of "+arg(1)+" is on a node", func() (is bool) {
 			var err error
-			pod, err = w.podOf(arg(0), arg(1))
+			if pod, err = w.statefulPod(arg(1)); err != nil {
+				pod, err = w.podOf(arg(0), arg(1))
+			}
 			return err == nil && pod.Spec.NodeName != ""
 		})
 		return w.harm(d.Cmd, pod)
@@ -143,6 +149,10 @@ func (w *world) wait(name string, condition datadriven.CmdArg) error {
 		return err
 	}
 	w.eventually(fmt.Sprintf("%s has %s=%d", name, condition.Key, n), func() bool {
+		if set, err := w.statefulSet(name); err == nil {
+			return set.Status.ObservedGeneration >= set.Generation &&
+				map[string]int32{"updated": set.Status.UpdatedReplicas, "available": set.Status.AvailableReplicas}[condition.Key] == int32(n)
+		}
 		d, err := w.deployment(name)
 		if err != nil || d.Status.ObservedGeneration < d.Generation {
 			return false
