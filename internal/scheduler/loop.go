@@ -95,9 +95,15 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 		return false
 	}
 	p := it.pod
+	waited := l.cluster.Assumed(p.UID) // for its claims, on a node that is decided on anew
+	if waited {
+		l.cluster.RemovePod(p.UID)
+	}
 	d := l.cluster.Decide(p)
 	if d.Node != "" {
 		l.cluster.Assume(p, d.Node)
+	} else if waited {
+		l.wake() // its place is free
 	}
 	if d.Node == "" || len(d.Claims) > 0 {
 		l.queue.park(it)
@@ -200,14 +206,8 @@ func (l *loop) later(p *fit.Pod) {
 	})
 }
 
-// wake looks at all parked pods again. Those that wait on a node for their claims
-// are decided on anew.
+// wake looks at all parked pods again.
 func (l *loop) wake() {
-	for uid := range l.queue.parked {
-		if l.cluster.Assumed(uid) {
-			l.cluster.RemovePod(uid)
-		}
-	}
 	l.queue.wake()
 	l.kick()
 }
