@@ -14,6 +14,7 @@ const (
 	ActSetupNetwork    ActKind = "SetupNetwork"
 	ActPrepareVolumes  ActKind = "PrepareVolumes"
 	ActEnsureImage     ActKind = "EnsureImage"     // find or pull, as imagePullPolicy says
+	ActRecheckImage    ActKind = "RecheckImage"    // whether an image that could not be had may be had now
 	ActStart           ActKind = "Start"           // a container
 	ActProbe           ActKind = "Probe"           // a running container
 	ActLook            ActKind = "Look"            // at the sockets in the pod's network namespace
@@ -45,7 +46,7 @@ type Act struct {
 func (a Act) Key() string {
 	parts := []string{string(a.Kind)}
 	switch a.Kind {
-	case ActEnsureImage, ActStart:
+	case ActEnsureImage, ActRecheckImage, ActStart:
 		parts = append(parts, a.Container)
 	case ActProbe:
 		parts = append(parts, a.ID, string(a.Probe))

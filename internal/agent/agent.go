@@ -91,6 +91,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		parts.Go(func() { a.keepMeter(ctx) })
 	}
 	parts.Go(func() { a.keepVolumes(ctx) })
+	parts.Go(func() { a.keepImages(ctx) })
 	if a.cfg.Listener != nil {
 		parts.Go(func() { a.serve(ctx) })
 	}

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"windlass.dev/windlass/internal/agent/keyring"
 	"windlass.dev/windlass/internal/agent/probe"
 )
 
@@ -178,12 +179,18 @@ type Security struct {
 	RunAsGroup             *int64 // overrides the group of User
 }
 
+// ErrNotEnoughFreed is returned by Images.Collect when the disk stays fuller than
+// it should be, because what is on it is in use, young or no image.
+var ErrNotEnoughFreed = errors.New("Failed to garbage collect required amount of images")
+
 // Image is an image that this node holds.
 type Image struct {
 	ID     string   // the config's digest, "sha256:…"
 	Names  []string // normalised references, "docker.io/library/httpd:2.2.31"
 	Digest string   // the manifest's digest, "" when unknown
 	Size   int64    // bytes on disk, layers shared with other images included
+
+	Created time.Time // when it was built, as its config tells; zero when that does not
 
 	// Layers are the directories for overlay's lowerdir, topmost first.
 	Layers []string
@@ -203,11 +210,41 @@ type Images interface {
 	Find(ctx context.Context, ref string) (*Image, error)
 
 	// Pull fetches the image of a reference from its registry. At most one pull
-	// of a reference runs at a time; others wait for it and share its result.
-	Pull(ctx context.Context, ref string) (*Image, error)
+	// of a reference by the same credentials runs at a time; others wait for it
+	// and share its result. A few pulls run at the same time, others wait for
+	// their turn.
+	Pull(ctx context.Context, ref string, options PullOptions) (*Image, error)
 
 	// List returns every image on the node.
 	List(ctx context.Context) ([]Image, error)
+
+	// Free deletes images that nobody uses, those that have not been used for the
+	// longest time first, until that has freed so many bytes, and returns how many
+	// bytes it has freed: less when there are no more such images. Those that came
+	// in a moment ago stay. math.MaxInt64 deletes all that nobody uses.
+	Free(ctx context.Context, bytes int64) (freed int64, err error)
+
+	// Collect frees the disk down to the low threshold if it is used up to the
+	// high one. An error wraps ErrNotEnoughFreed if that could not be reached.
+	Collect(ctx context.Context) error
+}
+
+// PullOptions says how an image is to be pulled.
+type PullOptions struct {
+	// Credentials for the registry that the image's name begins with are tried in
+	// their order, and after them what the node itself has, or nothing.
+	Credentials []keyring.Credential
+
+	// Progress, unless it is nil, is told how far the pull is: once when its turn
+	// has come, and from then on as bytes come in. It must return at once.
+	Progress func(PullProgress)
+}
+
+// PullProgress is how far a pull is. What the image consists of comes out bit
+// by bit, so all of it grows. Layers that the node has are done from the start.
+type PullProgress struct {
+	Layers, LayersDone int
+	Bytes, BytesDone   int64 // as they come over the network
 }
 
 // PodNetwork is a pod's place in the network.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +33,8 @@ func (w *worker) prepare(act Act) work {
 		return w.volumesWork()
 	case ActEnsureImage:
 		return w.imageWork(act, spec)
+	case ActRecheckImage:
+		return w.recheckWork(act, spec)
 	case ActStart:
 		return w.startWork(act, spec)
 	case ActProbe:
@@ -110,13 +111,6 @@ func (w *worker) awaitWork(act Act) work {
 	}
 }
 
-func (w *worker) imageWork(act Act, spec *corev1.Container) work {
-	return func(ctx context.Context) (func(), error) {
-		image, err := w.ensureImage(ctx, spec)
-		return func() { w.seen.Images[act.Container] = FoundImage{act.Attempt, image} }, err
-	}
-}
-
 func (w *worker) cleanUpWork() work {
 	a, pod := w.agent, w.pod
 	return func(context.Context) (func(), error) {
@@ -138,15 +132,6 @@ func (w *worker) progress(id string, change func(*StopProgress)) {
 	change(&p)
 	w.seen.Stops[id] = p
 }
-
-// imageError is an image that cannot be had, with the reason for the status.
-type imageError struct {
-	reason string
-	err    error
-}
-
-func (e *imageError) Error() string { return e.err.Error() }
-func (e *imageError) Unwrap() error { return e.err }
 
 // configError is a spec that cannot be resolved: what it refers to is missing.
 type configError struct{ err error }
@@ -197,38 +182,6 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 	case ActStart:
 		warn(act.Container, "Failed", "Error: "+failure.Message)
 	}
-}
-
-// ensureImage finds or pulls a container's image, as its imagePullPolicy says.
-func (w *worker) ensureImage(ctx context.Context, spec *corev1.Container) (*Image, error) {
-	tell := func(eventType, reason, format string, args ...any) {
-		event := Event{spec.Name, eventType, reason, fmt.Sprintf(format, args...)}
-		w.post(func() { w.tell(event) })
-	}
-	if _, err := reference.ParseAnyReference(spec.Image); err != nil {
-		return nil, &imageError{ReasonInvalidImageName, fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", spec.Image, spec.Image, err)}
-	}
-	if spec.ImagePullPolicy != corev1.PullAlways {
-		image, err := w.agent.cfg.Images.Find(ctx, spec.Image)
-		switch {
-		case err == nil:
-			tell(corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", spec.Image)
-			return image, nil
-		case !errors.Is(err, ErrImageNotFound):
-			return nil, &imageError{ReasonImageInspect, fmt.Errorf("Failed to inspect image %q: %w", spec.Image, err)}
-		case spec.ImagePullPolicy == corev1.PullNever:
-			return nil, &imageError{ReasonImageNeverPull, fmt.Errorf("Container image %q is not present with pull policy of Never", spec.Image)}
-		}
-	}
-	tell(corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)
-	began := time.Now()
-	image, err := w.agent.cfg.Images.Pull(ctx, spec.Image)
-	if err != nil {
-		return nil, &imageError{ReasonImagePull, err}
-	}
-	took := time.Since(began).Round(time.Millisecond)
-	tell(corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s (%s including waiting). Image size: %d bytes.", spec.Image, took, took, image.Size)
-	return image, nil
 }
 
 func (w *worker) startWork(act Act, spec *corev1.Container) work {

@@ -171,6 +171,11 @@ func imagesOf(list []Image) []corev1.ContainerImage {
 	return images
 }
 
+// nodeReference is how Events refer to the node, as the kubelet's do.
+func (a *Agent) nodeReference() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: a.cfg.NodeName, UID: types.UID(a.cfg.NodeName)}
+}
+
 // keepLease renews the node's Lease until ctx ends.
 func (a *Agent) keepLease(ctx context.Context) {
 	for ctx.Err() == nil {

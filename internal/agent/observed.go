@@ -36,12 +36,13 @@ type Observed struct {
 	VolumesAt     int       // VolumeChanges when the volumes were last up to date
 	VolumesDue    time.Time // when a token in them has to be renewed; zero is never
 
-	Images     map[string]FoundImage   // by container name
-	Probes     map[ProbeKey]ProbeState // of containers that run
-	Looks      []Look                  // the last two, oldest first
-	Stops      map[string]StopProgress // by container ID
-	PostStarts map[string]PostStart    // of hooks that have ended, by container ID
-	Routes     Routes                  // who may send the pod traffic; read while it ends or restarts
+	Images       map[string]FoundImage   // by container name
+	ImageChecked map[string]time.Time    // by container name: when an image that could not be had was looked for again
+	Probes       map[ProbeKey]ProbeState // of containers that run
+	Looks        []Look                  // the last two, oldest first
+	Stops        map[string]StopProgress // by container ID
+	PostStarts   map[string]PostStart    // of hooks that have ended, by container ID
+	Routes       Routes                  // who may send the pod traffic; read while it ends or restarts
 
 	Awaited uint64 // the resourceVersion that the proxies have been asked for
 
@@ -97,16 +98,17 @@ type Memory struct {
 // says otherwise, so a restart of the agent does not take a pod out of service.
 func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observed {
 	seen := Observed{
-		Containers: slices.Clone(containers),
-		Removed:    map[string]bool{},
-		Network:    network,
-		Images:     map[string]FoundImage{},
-		Probes:     map[ProbeKey]ProbeState{},
-		Stops:      map[string]StopProgress{},
-		PostStarts: map[string]PostStart{},
-		Failures:   map[string]Failure{},
-		InFlight:   map[string]bool{},
-		Memory:     Memory{Listening: map[string]bool{}, Told: map[string]string{}},
+		Containers:   slices.Clone(containers),
+		Removed:      map[string]bool{},
+		Network:      network,
+		Images:       map[string]FoundImage{},
+		ImageChecked: map[string]time.Time{},
+		Probes:       map[ProbeKey]ProbeState{},
+		Stops:        map[string]StopProgress{},
+		PostStarts:   map[string]PostStart{},
+		Failures:     map[string]Failure{},
+		InFlight:     map[string]bool{},
+		Memory:       Memory{Listening: map[string]bool{}, Told: map[string]string{}},
 	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
 	for _, status := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {

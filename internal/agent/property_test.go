@@ -290,6 +290,8 @@ func (s *schedule) succeed(act Act) {
 		s.seen.Volumes = true
 	case ActEnsureImage:
 		s.seen.Images[act.Container] = FoundImage{act.Attempt, &Image{ID: "i"}}
+	case ActRecheckImage:
+		s.seen.Recheck(act.Container, true, s.now)
 	case ActStart:
 		c := Container{ID: act.ID, PodUID: "uid", Name: act.Container, Attempt: act.Attempt, Phase: ContainerRunning, StartedAt: s.now}
 		s.containers[c.ID], s.ran, s.begun[c.Name] = c, true, true

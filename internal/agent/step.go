@@ -236,7 +236,9 @@ func (l *life) start(u *unit) {
 	}
 	attempt := u.nextAttempt()
 	if !l.hasImage(u) {
-		l.do(Act{Kind: ActEnsureImage, Container: u.spec.Name, Attempt: attempt, Why: "image " + u.spec.Image})
+		if !l.do(Act{Kind: ActEnsureImage, Container: u.spec.Name, Attempt: attempt, Why: "image " + u.spec.Image}) {
+			l.recheckImage(u)
+		}
 		l.why("waiting for image %s", u.spec.Image)
 		return
 	}

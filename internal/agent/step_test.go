@@ -87,6 +87,9 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		w.finish(Act{Kind: ActEnsureImage, Container: name})
 		w.seen.Images[name] = FoundImage{attempt, &Image{ID: "sha256:1"}}
 		return "", err
+	case "rechecked":
+		w.finish(Act{Kind: ActRecheckImage, Container: name})
+		w.seen.Recheck(name, flag("changed"), w.now)
 	case "started":
 		attempt, err := strconv.Atoi(arg("attempt", "0"))
 		w.finish(Act{Kind: ActStart, Container: name})

@@ -44,6 +44,8 @@ type worker struct {
 
 	materials map[volume.Material]bool // that the pod's volumes are made of
 
+	pullSecrets string // the version of the pull secrets that an image was last tried with
+
 	draining atomic.Bool // changes of routes concern it
 
 	mu    sync.Mutex
@@ -261,7 +263,7 @@ func (w *worker) begin(ctx context.Context, act Act) {
 	key := act.Key()
 	own, cancel := ctx, context.CancelFunc(func() {})
 	switch act.Kind {
-	case ActEnsureImage, ActProbe, ActLook, ActPostStart, ActPreStop:
+	case ActEnsureImage, ActRecheckImage, ActProbe, ActLook, ActPostStart, ActPreStop:
 		own, cancel = context.WithCancel(ctx)
 	default: // is not cut in the middle when the agent ends
 		own = context.WithoutCancel(ctx)

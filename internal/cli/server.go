@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/server"
 )
 
@@ -19,6 +20,7 @@ const (
 
 func newServer() *cobra.Command {
 	var options server.Options
+	gc := image.DefaultThresholds
 	var podRange, serviceRange, nodeIP, logLevel string
 	var policy func() (server.Policy, error)
 	cmd := &cobra.Command{
@@ -57,7 +59,7 @@ httpd:v2-absent, httpd:v2-crash.`,
 			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
 				return fmt.Errorf("--log-level %q: use debug, info, warn or error", logLevel)
 			}
-			options.Version = version
+			options.ImageGC, options.Version = &gc, version
 			options.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			return server.Run(c.Context(), options)
 		},
@@ -70,6 +72,9 @@ httpd:v2-absent, httpd:v2-crash.`,
 	flags.IntVar(&options.AgentPort, "agent-port", 10250, "port on which the agent serves logs to the API")
 	flags.StringVar(&podRange, "pod-range", defaultPodRange, "addresses for pods, as a CIDR")
 	flags.StringVar(&serviceRange, "service-range", defaultServiceRange, "addresses for Services, as a CIDR")
+	flags.IntVar(&gc.High, "image-gc-high-threshold", image.DefaultThresholds.High, "percent of the disk in use from which on unused images are deleted; 100 is never")
+	flags.IntVar(&gc.Low, "image-gc-low-threshold", image.DefaultThresholds.Low, "percent of the disk in use down to which unused images are deleted")
+	flags.DurationVar(&gc.MinAge, "minimum-image-ttl-duration", image.DefaultThresholds.MinAge, "how long an image stays at least")
 	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
 	flags.IntVar(&options.HollowNodes, "hollow-nodes", 0, "have so many nodes that run no containers in place of this machine, to try rollouts on; needs no root")
 	policy = nodePolicyFlags(flags)

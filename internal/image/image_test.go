@@ -41,6 +41,10 @@ func TestMain(m *testing.M) {
 	if Reexec() {
 		return
 	}
+	if dir := os.Getenv(crashVariable); dir != "" {
+		fmt.Fprintln(os.Stderr, crashing(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -437,9 +441,9 @@ func TestRemove(t *testing.T) {
 	one, two := pack(t, "1", base, layer(t, "app", "one")), pack(t, "2", base, layer(t, "app", "two"))
 	load(t, s, saved(t, map[string]v1.Image{"app:v1": one, "app:same": one, "app:v2": two}))
 	id := find(t, s, "app:v1").ID
-	inUse := map[string]string{id: "web"}
-	s.inUse = func(context.Context) (map[string]string, error) { return inUse, nil }
-	remove := func(ref string) error { t.Helper(); return s.Remove(t.Context(), ref) }
+	inUse := map[string][]string{id: {"pod default/web"}}
+	s.inUse = func(context.Context) (map[string][]string, error) { return inUse, nil }
+	remove := func(ref string) error { t.Helper(); return s.Remove(t.Context(), ref, false) }
 	if err := remove("app:v1"); err != nil { // the other name holds it
 		t.Error(err)
 	}
@@ -505,7 +509,7 @@ func TestPull(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			got, err := s.Pull(t.Context(), host+"/team/app:v1")
+			got, err := s.Pull(t.Context(), host+"/team/app:v1", agent.PullOptions{})
 			if err != nil || got.Digest != digest.String() || len(got.Layers) != 2 || got.Env[0] != "VERSION=1" {
 				t.Errorf("%+v, %v", got, err)
 			}
@@ -519,7 +523,7 @@ func TestPull(t *testing.T) {
 	if got := find(t, s, byDigest); got.Digest != digest.String() {
 		t.Errorf("%+v", got)
 	}
-	if got, err := s.Pull(t.Context(), byDigest); err != nil || got.Digest != digest.String() {
+	if got, err := s.Pull(t.Context(), byDigest, agent.PullOptions{}); err != nil || got.Digest != digest.String() {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for ref, want := range map[string]string{
@@ -529,7 +533,7 @@ func TestPull(t *testing.T) {
 		"sha256:abcd":         "only a name can be pulled",
 		"Bad Name":            "invalid reference",
 	} {
-		_, err := s.Pull(t.Context(), ref)
+		_, err := s.Pull(t.Context(), ref, agent.PullOptions{})
 		if err == nil || !slices.ContainsFunc(strings.Split(want, "|"), func(part string) bool { return strings.Contains(err.Error(), part) }) {
 			t.Errorf("%s: no %q in %v", ref, want, err)
 		}
@@ -552,7 +556,7 @@ func TestPullGivenUp(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	if _, err := s.Pull(ctx, strings.TrimPrefix(server.URL, "http://")+"/app"); !errors.Is(err, context.Canceled) {
+	if _, err := s.Pull(ctx, strings.TrimPrefix(server.URL, "http://")+"/app", agent.PullOptions{}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -587,17 +591,17 @@ func TestServeAndClient(t *testing.T) {
 		}
 	}
 	host, _ := testRegistry(t, map[string]v1.Image{"app:v2": pack(t, "2", layer(t, "app", "two"))})
-	if id, err := client.Pull(t.Context(), host+"/app:v2"); err != nil || !strings.HasPrefix(id, "sha256:") {
+	if id, err := client.Pull(t.Context(), host+"/app:v2", func(agent.PullProgress) {}); err != nil || !strings.HasPrefix(id, "sha256:") {
 		t.Error(id, err)
 	}
 	list, err := client.List(t.Context())
 	if err != nil || len(list) != 2 {
 		t.Error(list, err)
 	}
-	if err := client.Remove(t.Context(), "app:v1"); err != nil {
+	if err := client.Remove(t.Context(), "app:v1", false); err != nil {
 		t.Error(err)
 	}
-	if err := client.Remove(t.Context(), "app:v1"); err == nil || !strings.Contains(err.Error(), "app:v1") {
+	if err := client.Remove(t.Context(), "app:v1", false); err == nil || !strings.Contains(err.Error(), "app:v1") {
 		t.Error(err)
 	}
 	if _, err := s.Find(t.Context(), "app:v1"); !errors.Is(err, agent.ErrImageNotFound) {

@@ -54,10 +54,10 @@ func (s *Store) Load(ctx context.Context, archive io.Reader) ([]string, error) {
 	defer done()
 	names, err := s.loadAll(ctx, sources)
 	if err != nil {
-		s.sweep()
-		return nil, fmt.Errorf("load images: %w", err)
+		_, undo := s.sweep(0)
+		return nil, fmt.Errorf("load images: %w", errors.Join(err, undo))
 	}
-	return names, nil
+	return names, s.keepRecords()
 }
 
 // open brings an archive into dir and returns the images in it. They are
@@ -268,7 +268,7 @@ func (s *Store) loadAll(ctx context.Context, sources []source) (names []string, 
 			}
 		}
 	}()
-	ids := make([]string, len(sources))
+	ids, arrived := make([]string, len(sources)), make([]string, len(sources))
 	for i, src := range sources {
 		var isNew bool
 		ids[i], isNew, err = s.copyFromArchive(ctx, src.ref)
@@ -278,6 +278,7 @@ func (s *Store) loadAll(ctx context.Context, sources []source) (names []string, 
 		if isNew {
 			fresh = append(fresh, ids[i])
 		}
+		arrived[i] = "sha256:" + ids[i]
 	}
 	for i, src := range sources {
 		if len(src.names) == 0 {
@@ -290,7 +291,7 @@ func (s *Store) loadAll(ctx context.Context, sources []source) (names []string, 
 		names = append(names, src.names...)
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(names), s.usage.arrived(arrived...)
 }
 
 // copyFromArchive stores one image without a name and returns its ID, and whether
@@ -309,15 +310,19 @@ func (s *Store) copyFromArchive(ctx context.Context, from types.ImageReference) 
 	if err != nil {
 		return "", false, err
 	}
-	return id, isNew, s.copy(ctx, from, to, s.system)
+	return id, isNew, s.copy(ctx, from, to, s.system, nil)
 }
 
-// copy stores an image, whoever signed it.
-func (s *Store) copy(ctx context.Context, from, to types.ImageReference, system *types.SystemContext) error {
+// copy stores an image, whoever signed it, and tells events, unless that is nil,
+// how far it is. What is here already is not fetched.
+func (s *Store) copy(ctx context.Context, from, to types.ImageReference, system *types.SystemContext, events chan types.ProgressProperties) error {
 	policy, err := signature.NewPolicyContext(&signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}})
 	if err != nil {
 		return err
 	}
-	_, err = copy.Image(ctx, policy, to, from, &copy.Options{SourceCtx: system, DestinationCtx: s.system, RemoveSignatures: true})
+	_, err = copy.Image(ctx, policy, to, from, &copy.Options{
+		SourceCtx: system, DestinationCtx: s.system, RemoveSignatures: true,
+		Progress: events, ProgressInterval: progressEvery,
+	})
 	return errors.Join(err, policy.Destroy())
 }

@@ -1,18 +1,18 @@
 package image
 
 import (
+	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"regexp"
-	"slices"
-	"strings"
 
 	"go.podman.io/image/v5/docker/reference"
 )
 
 // imageID is the ID of an image or the start of one.
 var imageID = regexp.MustCompile(`^(sha256:)?([0-9a-f]{4,64})$`)
+
+// errReference is what a text is refused with that can name no image.
+var errReference = errors.New("image reference")
 
 // target is what a user's reference may mean.
 type target struct {
@@ -38,21 +38,7 @@ func parseReference(s string) (target, error) {
 	case err == nil:
 		t.named = named
 	case id == nil:
-		return target{}, fmt.Errorf("image reference %q: %w", s, err)
+		return target{}, fmt.Errorf("%w %q: %w", errReference, s, err)
 	}
 	return t, nil
-}
-
-// insecure tells whether a registry ("host" or "host:port") may be spoken to
-// without TLS, or with a certificate that nobody vouches for: those on this
-// machine, and those that the administrator names.
-func insecure(registry string, allowed []string) bool {
-	host := registry
-	if h, _, err := net.SplitHostPort(registry); err == nil {
-		host = h
-	}
-	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && addr.IsLoopback() || host == "localhost" {
-		return true
-	}
-	return slices.Contains(allowed, registry) || slices.Contains(allowed, host)
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/docker/distribution/registry/api/errcode"
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"go.podman.io/image/v5/docker"
-	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/types"
 )
 
 // ErrNotInRegistry is returned by InRegistry when the registry was asked and does
@@ -35,16 +32,13 @@ func InRegistry(ctx context.Context, config Config, ref string) error {
 	if err != nil {
 		return err
 	}
-	dataDir, err := filepath.Abs(config.DataDir)
+	registries, err := config.configuration("")
 	if err != nil {
 		return err
 	}
-	system, err := systemContext(dataDir, "")
+	system, err := registries.system(want.named)
 	if err != nil {
 		return err
-	}
-	if insecure(reference.Domain(want.named), config.InsecureRegistries) {
-		system.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
 	}
 	source, err := from.NewImageSource(ctx, system) // it fetches the manifest
 	switch {

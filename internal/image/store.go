@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
@@ -23,7 +24,8 @@ import (
 	"windlass.dev/windlass/internal/agent"
 )
 
-// ErrInUse is returned by Remove for an image that a container was made from.
+// ErrInUse is returned by Remove for an image that a container was made from, or
+// that a pod of this node is about to start from.
 var ErrInUse = errors.New("image is in use")
 
 // Config says where a Store is and which registries it trusts.
@@ -34,9 +36,16 @@ type Config struct {
 	// beside those on this machine.
 	InsecureRegistries []string
 
-	// InUse returns the IDs ("sha256:…") of images that containers were made from,
-	// each with the name of one such container. It may be nil.
-	InUse func(context.Context) (map[string]string, error)
+	// MachineDir is where registries.conf, registries.d and certs.d are read that
+	// the data directory does not have; "" is /etc/containers.
+	MachineDir string
+
+	// Thresholds say when unused images go; nil is DefaultThresholds.
+	Thresholds *Thresholds
+
+	// InUse returns the images that must stay, by ID ("sha256:…") or reference,
+	// each with who uses it ("pod default/web"). It may be nil.
+	InUse func(context.Context) (map[string][]string, error)
 
 	Log *slog.Logger // nil is slog.Default()
 }
@@ -44,16 +53,20 @@ type Config struct {
 // Store is the node's image store. It implements agent.Images and is safe for
 // concurrent use.
 type Store struct {
-	dataDir  string
-	insecure []string
-	inUse    func(context.Context) (map[string]string, error)
-	log      *slog.Logger
-	storage  storage.Store
-	system   *types.SystemContext
+	dataDir    string
+	config     configuration
+	thresholds Thresholds
+	inUse      func(context.Context) (map[string][]string, error)
+	log        *slog.Logger
+	storage    storage.Store
+	system     *types.SystemContext // for what is no registry
+	usage      *usage
 
-	loading sync.Mutex   // held by Load
-	writing sync.RWMutex // held for reading while layers come in, for writing while unused ones go
-	pulls   flights
+	loading  sync.Mutex    // held by Load
+	writing  sync.RWMutex  // held for reading while layers come in, for writing while unused ones go
+	deciding sync.RWMutex  // held for writing from the decision that nobody uses an image until it is gone
+	slots    chan struct{} // one for each pull that runs
+	pulls    flights
 
 	mu    sync.Mutex
 	known map[string]*agent.Image // by ID: what never changes of an image
@@ -72,9 +85,18 @@ func New(config Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dataDir: dataDir, insecure: config.InsecureRegistries, inUse: config.InUse, log: config.Log, known: map[string]*agent.Image{}}
+	s := &Store{
+		dataDir: dataDir, thresholds: DefaultThresholds, inUse: config.InUse, log: config.Log,
+		slots: make(chan struct{}, parallelPulls), known: map[string]*agent.Image{},
+	}
 	if s.log == nil {
 		s.log = slog.Default()
+	}
+	if config.Thresholds != nil {
+		s.thresholds = *config.Thresholds
+	}
+	if s.config, err = config.configuration(s.tempDir()); err != nil {
+		return nil, err
 	}
 	// What a crash left of archives.
 	if err := os.RemoveAll(s.tempDir()); err != nil {
@@ -83,14 +105,23 @@ func New(config Config) (*Store, error) {
 	if err := os.MkdirAll(s.tempDir(), 0o700); err != nil {
 		return nil, err
 	}
+	if err := mendRecords(dataDir, s.log); err != nil {
+		return nil, err
+	}
 	if s.storage, err = openStorage(dataDir); err != nil {
 		return nil, fmt.Errorf("image store in %s: %w", dataDir, err)
 	}
-	if s.system, err = systemContext(dataDir, s.tempDir()); err != nil {
+	s.usage = openUsage(imagesDir(dataDir), s.log)
+	if s.system, err = s.config.base(); err != nil {
 		return nil, err
 	}
-	s.sweep()
-	return s, nil
+	if err := s.dropDamaged(); err != nil {
+		return nil, fmt.Errorf("image store in %s: %w", dataDir, err)
+	}
+	if _, err := s.sweep(keepPartial); err != nil {
+		return nil, fmt.Errorf("image store in %s: %w", dataDir, err)
+	}
+	return s, s.keepRecords()
 }
 
 func (s *Store) tempDir() string { return filepath.Join(s.dataDir, "images", "tmp") }
@@ -128,30 +159,11 @@ func openStorage(dataDir string) (storage.Store, error) {
 	})
 }
 
-// systemContext tells the image library to look nowhere but in the data directory.
-func systemContext(dataDir, tempDir string) (*types.SystemContext, error) {
-	in := func(name string) string { return filepath.Join(dataDir, name) }
-	registries := in("registries.conf")
-	if _, err := os.Stat(registries); errors.Is(err, os.ErrNotExist) {
-		registries = os.DevNull
-	} else if err != nil {
-		return nil, err
-	}
-	return &types.SystemContext{
-		SystemRegistriesConfPath:    registries,
-		SystemRegistriesConfDirPath: in("registries.conf.d"),
-		RegistriesDirPath:           in("registries.d"),
-		DockerPerHostCertDirPath:    in("certs.d"),
-		AuthFilePath:                in("auth.json"),
-		BlobInfoCacheDir:            in("images/cache"),
-		BigFilesTemporaryDir:        tempDir,
-		DockerRegistryUserAgent:     "windlass",
-	}, nil
-}
-
 // Find returns the image of a reference (a name, a name with a digest, an ID or
 // the start of one), or an error that wraps agent.ErrImageNotFound.
 func (s *Store) Find(_ context.Context, ref string) (*agent.Image, error) {
+	s.deciding.RLock()
+	defer s.deciding.RUnlock()
 	stored, _, err := s.lookup(ref)
 	if err != nil {
 		return nil, err
@@ -331,18 +343,30 @@ func parseConfig(data []byte) (*agent.Image, error) {
 	if err := json.Unmarshal(data, &config); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	c := config.Config
+	c, created := config.Config, time.Time{}
+	if config.Created != nil {
+		created = *config.Created
+	}
 	return &agent.Image{
+		Created:    created,
 		Entrypoint: c.Entrypoint, Cmd: c.Cmd, Env: c.Env, WorkingDir: c.WorkingDir, User: c.User, StopSignal: c.StopSignal,
 	}, nil
 }
 
 // Remove takes a name off an image, and deletes the image with the layers that
 // no other image has when that was its last name, or when ref is its ID. An image
-// in use by a container is not deleted (ErrInUse).
-func (s *Store) Remove(ctx context.Context, ref string) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+// in use is not deleted (ErrInUse), nor is its last name taken, unless force says
+// so: then it has no name any more, and goes once nobody uses it.
+func (s *Store) Remove(ctx context.Context, ref string, force bool) error {
+	if err := s.remove(ctx, ref, force); err != nil {
+		return err
+	}
+	return s.keepRecords()
+}
+
+func (s *Store) remove(ctx context.Context, ref string, force bool) error {
+	s.deciding.Lock()
+	defer s.deciding.Unlock()
 	stored, name, err := s.lookup(ref)
 	if err != nil {
 		return err
@@ -350,70 +374,16 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	if name != "" && slices.ContainsFunc(stored.Names, func(other string) bool { return other != name }) {
 		return s.storage.RemoveNames(stored.ID, []string{name})
 	}
-	if s.inUse != nil {
-		used, err := s.inUse(ctx)
-		if err != nil {
-			return fmt.Errorf("images in use: %w", err)
-		}
-		if by, is := used["sha256:"+stored.ID]; is {
-			return fmt.Errorf("%w: %s, by container %s", ErrInUse, ref, by)
-		}
-	}
-	if _, err := s.storage.DeleteImage(stored.ID, true); err != nil {
-		return fmt.Errorf("remove image %s: %w", ref, err)
-	}
-	s.mu.Lock()
-	delete(s.known, stored.ID)
-	s.mu.Unlock()
-	return nil
-}
-
-// sweep deletes layers that no image has: what is left of an image that did not
-// come in whole. It leaves them for another time while one is coming in.
-func (s *Store) sweep() {
-	if !s.writing.TryLock() {
-		return
-	}
-	defer s.writing.Unlock()
-	if err := s.deleteUnusedLayers(); err != nil {
-		s.log.Error("Deleting unused image layers", "err", err)
-	}
-}
-
-func (s *Store) deleteUnusedLayers() error {
-	layers, err := s.storage.Layers()
+	used, err := s.users(ctx)
 	if err != nil {
 		return err
 	}
-	images, err := s.storage.Images()
-	if err != nil {
-		return err
+	id := "sha256:" + stored.ID
+	switch by, is := used[id]; {
+	case is && force:
+		return s.storage.SetNames(stored.ID, nil)
+	case is:
+		return fmt.Errorf("%w: %s, by %s (--force takes its names; it goes once nobody uses it)", ErrInUse, ref, few(by))
 	}
-	parent, used := map[string]string{}, map[string]bool{}
-	for _, layer := range layers {
-		parent[layer.ID] = layer.Parent
-	}
-	for _, img := range images {
-		for _, top := range append(img.MappedTopLayers, img.TopLayer) {
-			for id := top; id != "" && !used[id]; id = parent[id] {
-				used[id] = true
-			}
-		}
-	}
-	// A layer goes before the one that it lies on.
-	depth := func(id string) (n int) {
-		for ; id != ""; id = parent[id] {
-			n++
-		}
-		return n
-	}
-	slices.SortFunc(layers, func(a, b storage.Layer) int { return depth(b.ID) - depth(a.ID) })
-	for _, layer := range layers {
-		if !used[layer.ID] {
-			if err := s.storage.DeleteLayer(layer.ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return s.delete(id)
 }

@@ -12,21 +12,23 @@ import (
 
 	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/agent/hollow"
+	"windlass.dev/windlass/internal/image"
 )
 
 // Options are what a user can set about a server.
 type Options struct {
-	DataDir      string       // everything is kept here; made when it is not there
-	Listen       string       // address of the API, host:port
-	NodeName     string       // "" is the host's name in lower case
-	NodeIP       netip.Addr   // invalid means: find it
-	AgentPort    int          // where the agent serves logs to the API
-	PodRange     netip.Prefix // addresses for pods; this node has the first /24 of it
-	ServiceRange netip.Prefix // addresses for Services
-	Runtime      string       // OCI runtime, a name or a path
-	HollowNodes  int          // so many nodes without containers in place of this machine; 0 is the machine
-	Policy       Policy       // how this machine husbands what it has
-	Version      string       // of Windlass, told in the node's info
+	DataDir      string            // everything is kept here; made when it is not there
+	Listen       string            // address of the API, host:port
+	NodeName     string            // "" is the host's name in lower case
+	NodeIP       netip.Addr        // invalid means: find it
+	AgentPort    int               // where the agent serves logs to the API
+	PodRange     netip.Prefix      // addresses for pods; this node has the first /24 of it
+	ServiceRange netip.Prefix      // addresses for Services
+	Runtime      string            // OCI runtime, a name or a path
+	HollowNodes  int               // so many nodes without containers in place of this machine; 0 is the machine
+	Policy       Policy            // how this machine husbands what it has
+	ImageGC      *image.Thresholds // when unused images go; nil is image.DefaultThresholds
+	Version      string            // of Windlass, told in the node's info
 	Log          *slog.Logger
 }
 
@@ -72,6 +74,9 @@ func (o *Options) complete() error {
 	}
 	if o.ServiceRange.Bits() > 28 {
 		return fmt.Errorf("--service-range %s is too small: give a /28 or larger", o.ServiceRange)
+	}
+	if o.ImageGC != nil {
+		return o.ImageGC.Check()
 	}
 	return nil
 }

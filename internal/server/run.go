@@ -81,6 +81,7 @@ func (n *node) run(ctx context.Context) error {
 // machineParts makes the parts of a server whose node is this machine, and
 // returns them with the node's name.
 func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, []string, error) {
+	n.pods = mgr.GetCache()
 	agent, err := n.agent(events, mgr)
 	if err != nil {
 		return nil, nil, err

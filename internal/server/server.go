@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/network"
@@ -71,6 +73,7 @@ type node struct {
 	runtime   *oci.Runtime
 	images    *image.Store
 	network   *network.Network
+	pods      client.Reader // of the cluster's pods, once the parts are made
 	progress  progress
 }
 
@@ -117,7 +120,7 @@ func (n *node) makeNetwork(ctx context.Context) (err error) {
 	if n.runtime, err = oci.New(oci.Config{DataDir: n.DataDir, RuntimePath: n.Runtime, Log: n.Log}); err != nil {
 		return err
 	}
-	if n.images, err = image.New(image.Config{DataDir: n.DataDir, InUse: n.imagesInUse, Log: n.Log}); err != nil {
+	if n.images, err = image.New(image.Config{DataDir: n.DataDir, Thresholds: n.ImageGC, InUse: n.imagesInUse, Log: n.Log}); err != nil {
 		return err
 	}
 	n.network, err = network.New(network.Config{
@@ -140,18 +143,9 @@ func (n *node) makeNetwork(ctx context.Context) (err error) {
 	return err
 }
 
-// imagesInUse returns the images that containers were made from, each with the
-// name of one such container.
-func (n *node) imagesInUse(ctx context.Context) (map[string]string, error) {
-	list, err := n.runtime.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	used := make(map[string]string, len(list))
-	for _, c := range list {
-		used[c.ImageID] = c.Name
-	}
-	return used, nil
+// imagesInUse returns the images that must stay, each with who uses it.
+func (n *node) imagesInUse(ctx context.Context) (map[string][]string, error) {
+	return agent.ImagesInUse(ctx, n.runtime, n.pods, n.NodeName)
 }
 
 // close lets go of what newNode opened, in reverse.

@@ -102,7 +102,7 @@ func TestImages(t *testing.T) {
 	if _, err := images.Find(t.Context(), "web:v2-absent"); !errors.Is(err, agent.ErrImageNotFound) {
 		t.Errorf("web:v2-absent was found: %v", err)
 	}
-	if _, err := images.Pull(t.Context(), "web:v2-absent"); err == nil || !strings.Contains(err.Error(), "web:v2-absent") {
+	if _, err := images.Pull(t.Context(), "web:v2-absent", agent.PullOptions{}); err == nil || !strings.Contains(err.Error(), "web:v2-absent") {
 		t.Errorf("web:v2-absent was pulled: %v", err)
 	}
 }

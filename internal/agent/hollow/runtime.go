@@ -143,7 +143,10 @@ func (f fakeImages) Find(_ context.Context, ref string) (*agent.Image, error) {
 	return nil, fmt.Errorf("%s: %w", ref, agent.ErrImageNotFound)
 }
 
-func (f fakeImages) Pull(_ context.Context, ref string) (*agent.Image, error) {
+func (f fakeImages) Pull(_ context.Context, ref string, options agent.PullOptions) (*agent.Image, error) {
+	if options.Progress != nil {
+		options.Progress(agent.PullProgress{})
+	}
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
 	f.n.called("pull %s", ref)
@@ -174,6 +177,12 @@ func (f fakeImages) List(context.Context) ([]agent.Image, error) {
 	}
 	return list, nil
 }
+
+// Free implements agent.Images: images of this node take no room.
+func (f fakeImages) Free(context.Context, int64) (int64, error) { return 0, nil }
+
+// Collect implements agent.Images.
+func (f fakeImages) Collect(context.Context) error { return nil }
 
 // anyImage returns the image of a reference, unless its tag says that there is none.
 func (n *Node) anyImage(ref string) (*agent.Image, error) {
