@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,59 @@ func TestArchives(t *testing.T) {
 	})
 	if err != nil || copies != 1 {
 		t.Errorf("the layer that both images share is stored %d times, %v", copies, err)
+	}
+}
+
+// TestImageCollection: on a disk that is fuller than images may make it, those
+// that nobody uses go, and the node says that it was not enough; prune does it by hand.
+func TestImageCollection(t *testing.T) {
+	c := ownCluster(t, "--image-gc-high-threshold=1", "--image-gc-low-threshold=0", "--minimum-image-ttl-duration=0s")
+	load := func() {
+		t.Helper()
+		if err := c.LoadImages(within(t, time.Minute), harness.WebApp("web:1", "1", setup.webapp), harness.WebApp("web:2", "2", setup.webapp)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func() string {
+		out, err := c.Run(within(t, time.Minute), c.Binary, "image", "ls", "--data-dir", c.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	has := func(one, two bool) string {
+		images := list()
+		if regexp.MustCompile(`web +1 `).MatchString(images) == one && regexp.MustCompile(`web +2 `).MatchString(images) == two {
+			return ""
+		}
+		return images
+	}
+	load()
+	if wrong := has(true, true); wrong != "" {
+		t.Fatal(wrong)
+	}
+	kubectl(t, c, "run", "web", "--image=web:1", "--port=80")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(within(t, time.Minute)); err != nil { // it looks at the disk at once
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, func() string { return has(true, false) })
+	eventually(t, 30*time.Second, func() string {
+		events := kubectl(t, c, "get", "events", "--all-namespaces")
+		if strings.Contains(events, "FreeDiskSpaceFailed") && strings.Contains(events, "ImageGCFailed") {
+			return ""
+		}
+		return events
+	})
+	load()
+	if _, err := c.Run(within(t, time.Minute), c.Binary, "image", "prune", "--data-dir", c.Dir); err != nil || has(true, true) != "" {
+		t.Errorf("prune took an image with a name: %s, %v", list(), err)
+	}
+	if _, err := c.Run(within(t, time.Minute), c.Binary, "image", "prune", "--all", "--data-dir", c.Dir); err != nil || has(true, false) != "" {
+		t.Errorf("after prune --all: %s, %v", list(), err)
 	}
 }
 

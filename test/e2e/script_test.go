@@ -17,11 +17,13 @@ import (
 // Kubernetes namespace named after the script. Beside testscript's commands:
 //
 //	await DURATION REGEXP COMMAND...   repeat the command until its output matches
+//	expand FILE TO                     copy a file with its $VARIABLES replaced
+//	registry VARIABLE LOGIN IMAGE...   start a registry (see serveRegistry)
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await, "registry": serveRegistry, "expand": expand},
 	})
 }
 
@@ -62,6 +64,13 @@ type scriptError struct {
 
 func (e *scriptError) Error() string {
 	return strings.Join(e.args, " ") + ": " + e.err.Error() + ": " + string(e.output)
+}
+
+func expand(ts *testscript.TestScript, negated bool, args []string) {
+	if negated || len(args) != 2 {
+		ts.Fatalf("usage: expand FILE TO")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o600))
 }
 
 func await(ts *testscript.TestScript, negated bool, args []string) {
