@@ -15,10 +15,11 @@ import (
 
 // newAdmission returns what decides on a request beyond validation: the same, in
 // the same order, as Kubernetes' own plugins of these names.
-func newAdmission(namespaces, accounts rest.Getter, classes storageClasses) admission.Interface {
+func newAdmission(namespaces, accounts rest.Getter, classes storageClasses, priorities priorityClasses) admission.Interface {
 	return admission.NewChainHandler(
 		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), namespaces},
 		podAdmission{admission.NewHandler(admission.Create), accounts},
+		priorityAdmission{admission.NewHandler(admission.Create, admission.Update), priorities},
 		storageAdmission{admission.NewHandler(admission.Create, admission.Update), classes},
 	)
 }
@@ -66,8 +67,8 @@ func (l namespaceLifecycle) Admit(ctx context.Context, a admission.Attributes, _
 	return refusal
 }
 
-// podAdmission completes new pods as Kubernetes' plugins ServiceAccount,
-// DefaultTolerationSeconds and Priority do, as far as the kinds exist here.
+// podAdmission completes new pods as Kubernetes' plugins ServiceAccount and
+// DefaultTolerationSeconds do, as far as the kinds exist here.
 type podAdmission struct {
 	*admission.Handler
 	accounts rest.Getter
@@ -87,7 +88,7 @@ func (p podAdmission) Admit(ctx context.Context, a admission.Attributes, _ admis
 		return err
 	}
 	tolerateNodeTrouble(pod)
-	return setPriority(a, pod)
+	return nil
 }
 
 // nodeTroubleSeconds is how long a pod stays on a node that is not ready or not
@@ -110,27 +111,4 @@ func tolerateNodeTrouble(pod *corev1.Pod) {
 			Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
 		})
 	}
-}
-
-// systemPriorities are the classes that every cluster has.
-var systemPriorities = map[string]int32{
-	"":                        0,
-	"system-cluster-critical": 2000000000,
-	"system-node-critical":    2000001000,
-}
-
-func setPriority(a admission.Attributes, pod *corev1.Pod) error {
-	priority, ok := systemPriorities[pod.Spec.PriorityClassName]
-	if !ok {
-		return admission.NewForbidden(a, fmt.Errorf("no PriorityClass with name %s was found", pod.Spec.PriorityClassName))
-	}
-	if pod.Spec.Priority != nil && *pod.Spec.Priority != priority {
-		return admission.NewForbidden(a, fmt.Errorf("the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name", *pod.Spec.Priority, priority))
-	}
-	pod.Spec.Priority = &priority
-	if pod.Spec.PreemptionPolicy == nil {
-		policy := corev1.PreemptLowerPriority
-		pod.Spec.PreemptionPolicy = &policy
-	}
-	return nil
 }

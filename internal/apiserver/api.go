@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,6 +30,7 @@ type api struct {
 	namespaces namespaces
 	accounts   rest.Getter // ServiceAccounts
 	classes    storageClasses
+	priorities priorityClasses
 	paths      map[schema.GroupVersion]map[string]rest.Storage
 	tokens     accountTokens
 	faults     []serviceFault // of stored services
@@ -54,6 +57,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.namespaces = newNamespaces(opened["namespaces"])
 	a.accounts = opened["serviceaccounts"].Store
 	a.classes = opened["storageclasses"].Store
+	a.priorities = opened["priorityclasses"].Store
 	a.put(core, "namespaces", a.namespaces)
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
@@ -72,7 +76,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	binder := binding{opened["pods"].Store}
 	a.put(core, "bindings", legacyBinding{binder})
 	a.put(core, "pods/binding", binder)
-	a.put(core, "pods/eviction", eviction{opened["pods"].Store})
+	a.put(core, "pods/eviction", eviction{opened["pods"].Store, opened["poddisruptionbudgets"].Store})
 	a.put(core, "pods/log", logs{opened["pods"].Store, agents})
 	a.put(core, "pods/portforward", portForward{opened["pods"].Store, agents})
 	processes := streams{opened["pods"].Store, agents}
@@ -116,9 +120,9 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 // groupOrder is the order in which discovery lists the groups, and in which
 // kubectl looks for a resource by its short name.
 var groupOrder = []schema.GroupVersion{
-	appsv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion,
-	storagev1.SchemeGroupVersion, v1alpha1.GroupVersion,
-	metricsv1beta1.SchemeGroupVersion,
+	appsv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+	discoveryv1.SchemeGroupVersion, policyv1.SchemeGroupVersion, schedulingv1.SchemeGroupVersion, storagev1.SchemeGroupVersion,
+	metricsv1beta1.SchemeGroupVersion, v1alpha1.GroupVersion,
 }
 
 // install serves the paths.

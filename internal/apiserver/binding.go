@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -134,51 +133,4 @@ func (legacyBinding) GetSingularName() string { return "binding" }
 // Create implements rest.Creater.
 func (b legacyBinding) Create(ctx context.Context, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
 	return b.binding.Create(ctx, metaOf(obj).GetName(), obj, validate, options)
-}
-
-// eviction is the eviction subresource of pods: a deletion that disruption budgets
-// could refuse; there are none yet.
-type eviction struct{ pods *registry.Store }
-
-var (
-	_ rest.NamedCreater             = eviction{}
-	_ rest.GroupVersionKindProvider = eviction{}
-)
-
-// New implements rest.Storage.
-func (eviction) New() runtime.Object { return &policyv1.Eviction{} }
-
-// Destroy implements rest.Storage.
-func (eviction) Destroy() {}
-
-// GroupVersionKind implements rest.GroupVersionKindProvider.
-func (eviction) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
-	return policyv1.SchemeGroupVersion.WithKind("Eviction")
-}
-
-// Create implements rest.NamedCreater.
-func (e eviction) Create(ctx context.Context, name string, obj runtime.Object, validate rest.ValidateObjectFunc, options *metav1.CreateOptions) (runtime.Object, error) {
-	evicted, ok := obj.(*policyv1.Eviction)
-	if !ok {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("not an Eviction object: %T", obj))
-	}
-	if evicted.Name != name {
-		return nil, apierrors.NewBadRequest("name in URL does not match name in Eviction object")
-	}
-	if validate != nil {
-		if err := validate(ctx, evicted.DeepCopyObject()); err != nil {
-			return nil, err
-		}
-	}
-	deletion := evicted.DeleteOptions
-	if deletion == nil {
-		deletion = &metav1.DeleteOptions{}
-	}
-	if len(options.DryRun) > 0 {
-		deletion.DryRun = options.DryRun
-	}
-	if _, _, err := e.pods.Delete(ctx, name, rest.ValidateAllObjectFunc, deletion); err != nil {
-		return nil, err
-	}
-	return &metav1.Status{Status: metav1.StatusSuccess, Code: 201}, nil
 }

@@ -44,6 +44,9 @@ func bootstrap(ctx context.Context, config *rest.Config, cfg Config, faults []se
 	if err := ensureEndpoint(ctx, client, cfg); err != nil {
 		return fmt.Errorf("publish the endpoint of the service %s: %w", kubernetesService, err)
 	}
+	if err := ensurePriorities(ctx, client); err != nil {
+		return err
+	}
 	tellFaults(ctx, client, faults)
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -181,6 +183,12 @@ func kinds() map[string]*kind {
 		{group: "discovery.k8s.io", resource: "endpointslices", singular: "endpointslice",
 			newObject: object[discoveryv1.EndpointSlice], newList: object[discoveryv1.EndpointSliceList],
 			prepareCreate: endpointSliceCreate, prepareUpdate: endpointSliceUpdate},
+
+		{group: "policy", resource: "poddisruptionbudgets", singular: "poddisruptionbudget", shortNames: []string{"pdb"},
+			newObject: object[policyv1.PodDisruptionBudget], newList: object[policyv1.PodDisruptionBudgetList], generation: true},
+
+		{group: "scheduling.k8s.io", resource: "priorityclasses", singular: "priorityclass", shortNames: []string{"pc"}, global: true,
+			newObject: object[schedulingv1.PriorityClass], newList: object[schedulingv1.PriorityClassList]},
 
 		{group: "storage.k8s.io", resource: "storageclasses", singular: "storageclass", shortNames: []string{"sc"}, global: true,
 			newObject: object[storagev1.StorageClass], newList: object[storagev1.StorageClassList]},

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -36,6 +37,7 @@ func addTypes(scheme *runtime.Scheme) error {
 		discoveryv1.AddToScheme,
 		eventsv1.AddToScheme,
 		policyv1.AddToScheme,
+		schedulingv1.AddToScheme,
 		storagev1.AddToScheme,
 		metricsv1beta1.AddToScheme,
 		v1alpha1.AddToScheme,

@@ -68,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	generic.Authentication.Authenticator = newAuthenticator(cfg.Authority, api.tokens)
 	generic.Authentication.APIAudiences = authenticator.Audiences{issuerURL}
-	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts, api.classes)
+	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts, api.classes, api.priorities)
 
 	// The loopback configuration needs the handler, which needs a configuration.
 	loopback := &rest.Config{}

@@ -27,6 +27,7 @@ import (
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/controller/deployment"
+	"windlass.dev/windlass/internal/controller/disruption"
 	"windlass.dev/windlass/internal/controller/endpointmirror"
 	"windlass.dev/windlass/internal/controller/endpoints"
 	"windlass.dev/windlass/internal/controller/endpointslice"
@@ -186,6 +187,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 		{"node-controller", nodecontroller.Setup},
 		{"persistentvolume-controller", persistentvolume.Setup},
 		{"taint-eviction-controller", tainteviction.Setup},
+		{"disruption-controller", disruption.Setup},
 		{"endpoint-controller", func(m manager.Manager, _ record.EventRecorder) error { return endpoints.Setup(m) }},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
 		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},

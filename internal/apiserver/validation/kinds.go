@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -68,6 +69,10 @@ func Create(obj runtime.Object) field.ErrorList {
 		return newEventCreate(obj)
 	case *policyv1.Eviction:
 		return evictionCreate(obj)
+	case *policyv1.PodDisruptionBudget:
+		return disruptionBudgetCreate(obj)
+	case *schedulingv1.PriorityClass:
+		return priorityClassCreate(obj)
 	case *storagev1.StorageClass:
 		return storageClassCreate(obj)
 	case *v1alpha1.RolloutRecord:
@@ -120,6 +125,10 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, endpointSliceUpdate)
 	case *eventsv1.Event:
 		return replacing(obj, old, newEventUpdate)
+	case *policyv1.PodDisruptionBudget:
+		return replacing(obj, old, disruptionBudgetUpdate)
+	case *schedulingv1.PriorityClass:
+		return replacing(obj, old, priorityClassUpdate)
 	case *storagev1.StorageClass:
 		return replacing(obj, old, storageClassUpdate)
 	case *v1alpha1.RolloutRecord:
@@ -153,6 +162,8 @@ func StatusUpdate(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, replicaSetStatusUpdate)
 	case *appsv1.StatefulSet:
 		return replacing(obj, old, statefulSetStatusUpdate)
+	case *policyv1.PodDisruptionBudget:
+		return replacing(obj, old, disruptionBudgetStatusUpdate)
 	case *v1alpha1.RolloutRecord:
 		return replacing(obj, old, rolloutRecordStatusUpdate)
 	}
