@@ -2,11 +2,13 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
@@ -127,4 +129,44 @@ func TestLatency(t *testing.T) {
 		})
 		t.Logf("bound after %v", time.Since(began).Round(100*time.Microsecond))
 	}
+}
+
+// TestPreemptionAgainstAPI: a pod of higher priority gets the place of another,
+// and both say why.
+func TestPreemptionAgainstAPI(t *testing.T) {
+	c := controllertest.Start(t, func(mgr ctrl.Manager) error { return Setup(mgr, record.NewFakeRecorder(1000)) })
+	readyNode(t, c, "only", "1")
+	if err := c.Create(t.Context(), &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "high"}, Value: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	create := func(name, class string) *corev1.Pod {
+		t.Helper()
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}, Spec: corev1.PodSpec{PriorityClassName: class,
+			Containers: []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("700m")}}}}}}
+		if err := c.Create(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	read := func(p *corev1.Pod) *corev1.Pod {
+		t.Helper()
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	low := create("low", "")
+	controllertest.Eventually(t, "the first pod has the node", func() bool { return read(low).Spec.NodeName == "only" })
+	high := create("high", "high")
+	controllertest.Eventually(t, "the first pod makes way", func() bool { return read(low).DeletionTimestamp != nil })
+	if !slices.ContainsFunc(low.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Reason == "PreemptionByScheduler"
+	}) {
+		t.Errorf("it does not say why: %+v", low.Status.Conditions)
+	}
+	controllertest.Eventually(t, "the second is nominated", func() bool { return read(high).Status.NominatedNodeName == "only" })
+	if err := c.Delete(t.Context(), low, client.GracePeriodSeconds(0)); err != nil { // as the node's agent does
+		t.Fatal(err)
+	}
+	controllertest.Eventually(t, "the second pod has the node", func() bool { return read(high).Spec.NodeName == "only" })
 }

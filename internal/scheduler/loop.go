@@ -41,6 +41,8 @@ type api interface {
 	selectNode(ctx context.Context, claim *corev1.PersistentVolumeClaim, node string) outcome
 	// report sets a pod's PodScheduled condition to False and tells why.
 	report(ctx context.Context, pod *corev1.Pod, reason, message string) outcome
+	// preempt deletes the victims, and says in the pod which node they leave to it.
+	preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod)
 }
 
 // loop is the scheduler's state and the goroutine that empties the queue.
@@ -105,6 +107,12 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 	} else if waited {
 		l.wake() // its place is free
 	}
+	var room *fit.Preemption
+	if d.Node == "" && d.Reason == corev1.PodReasonUnschedulable {
+		if room = l.cluster.Preempt(p); room != nil {
+			l.cluster.Promise(p, room.Node)
+		}
+	}
 	if d.Node == "" || len(d.Claims) > 0 {
 		l.queue.park(it)
 	}
@@ -112,6 +120,9 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 	running.Go(func() {
 		defer func() { <-l.slots }()
 		l.write(ctx, p, d)
+		if room != nil {
+			l.preempt(ctx, p, room)
+		}
 	})
 	return true
 }
@@ -166,6 +177,17 @@ func (l *loop) await(ctx context.Context, p *fit.Pod, d fit.Decision) {
 		l.later(p)
 		return
 	}
+}
+
+// preempt has pods make way. One that cannot be deleted now is found again when
+// the pod is looked at next.
+func (l *loop) preempt(ctx context.Context, p *fit.Pod, room *fit.Preemption) {
+	var victims []*corev1.Pod
+	for _, v := range room.Victims {
+		victims = append(victims, v.Object)
+	}
+	l.log.V(1).Info("Preempting pods", "for", p.Object.Namespace+"/"+p.Object.Name, "node", room.Node, "victims", len(victims))
+	l.api.preempt(ctx, p.Object, room.Node, victims)
 }
 
 // reported says whether the pod's condition already tells a decision.
@@ -229,7 +251,11 @@ func (l *loop) setPod(object *corev1.Pod) {
 		l.drop(object.UID)
 	case object.Spec.NodeName != "":
 		l.queue.remove(object.UID)
+		l.cluster.Release(object.UID)
 		l.cluster.SetPod(fit.NewPod(object))
+		if l.queue.wakeSocial() {
+			l.kick()
+		}
 	case object.Spec.SchedulerName != "" && object.Spec.SchedulerName != corev1.DefaultSchedulerName:
 	case object.DeletionTimestamp != nil:
 		l.queue.remove(object.UID)
@@ -269,6 +295,7 @@ func (l *loop) removePod(uid types.UID) {
 // drop forgets a pod and lets others have its place.
 func (l *loop) drop(uid types.UID) {
 	l.queue.remove(uid)
+	l.cluster.Release(uid)
 	if l.cluster.RemovePod(uid) {
 		l.wake()
 	}
@@ -280,6 +307,15 @@ func (l *loop) setNode(object *corev1.Node) {
 	defer l.mu.Unlock()
 	if l.cluster.SetNode(object) {
 		l.wake()
+	}
+}
+
+// setNamespace takes in a namespace's labels; nil when it is gone.
+func (l *loop) setNamespace(name string, labels map[string]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cluster.SetNamespace(name, labels) && l.queue.wakeSocial() {
+		l.kick()
 	}
 }
 

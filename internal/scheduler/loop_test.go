@@ -17,12 +17,13 @@ import (
 // fakeAPI keeps bindings and reports. Its cache lags: what it has is shown to
 // the loop only when the test says so.
 type fakeAPI struct {
-	mu      sync.Mutex
-	bound   map[types.UID]string
-	reports []string
-	nodes   map[string]string // of claims, by name
-	fail    int               // writes to fail before the next succeeds
-	hold    chan struct{}
+	mu        sync.Mutex
+	bound     map[types.UID]string
+	reports   []string
+	preempted []string
+	nodes     map[string]string // of claims, by name
+	fail      int               // writes to fail before the next succeeds
+	hold      chan struct{}
 }
 
 func (f *fakeAPI) bind(_ context.Context, pod *corev1.Pod, node string) outcome {
@@ -54,6 +55,14 @@ func (f *fakeAPI) selectNode(_ context.Context, claim *corev1.PersistentVolumeCl
 	}
 	f.nodes[claim.Name] = node
 	return written
+}
+
+func (f *fakeAPI) preempt(_ context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range victims {
+		f.preempted = append(f.preempted, v.Name+" for "+pod.Name+" on "+node)
+	}
 }
 
 func (f *fakeAPI) report(_ context.Context, pod *corev1.Pod, reason, message string) outcome {
@@ -176,6 +185,58 @@ func TestParkedUntilSomethingChanges(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A pod that fits nowhere has less important ones make way, once, and gets their
+// place when they are gone, before others.
+func TestPreemption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		l.setNode(makeNode("a"))
+		l.setPod(makePod("low", requests("1500m"), on("a")))
+		important := makePod("p", requests("1500m"), func(p *corev1.Pod) { p.Spec.Priority = new(int32); *p.Spec.Priority = 10 })
+		l.setPod(important)
+		synctest.Wait()
+		if want := "low for p on a"; len(api.preempted) != 1 || api.preempted[0] != want {
+			t.Fatalf("preempted %v, want %s", api.preempted, want)
+		}
+		l.setPod(makePod("low", requests("1500m"), on("a"), func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }))
+		l.setPod(makePod("q", requests("100m")))
+		l.setPod(makePod("q2", requests("500m"))) // would fit beside the victim, and then keep p out
+		synctest.Wait()
+		if len(api.preempted) != 1 || api.bound["p"] != "" || api.bound["q2"] != "" {
+			t.Fatalf("preempted %v, bound %v while the victim is going", api.preempted, api.bound)
+		}
+		l.removePod("low")
+		synctest.Wait()
+		if api.bound["p"] != "a" {
+			t.Fatalf("bound %v: p did not get the place that was made for it", api.bound)
+		}
+	})
+}
+
+// A pod that has to be beside others is looked at again when one is placed.
+func TestSocialPodsAreWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		l.setNode(makeNode("a", func(n *corev1.Node) { n.Labels = map[string]string{"zone": "one"} }))
+		l.setPod(makePod("p", func(p *corev1.Pod) {
+			p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: "zone", LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}},
+			}}}}
+		}))
+		synctest.Wait()
+		if len(api.bound) != 0 {
+			t.Fatalf("bound %v without a neighbour", api.bound)
+		}
+		l.setPod(makePod("q", on("a"), func(p *corev1.Pod) { p.Labels = map[string]string{"app": "db"} }))
+		synctest.Wait()
+		if api.bound["p"] != "a" {
+			t.Fatalf("bound %v: p was not looked at again", api.bound)
+		}
+	})
 }
 
 func TestOthersPodsAreLeftAlone(t *testing.T) {

@@ -67,6 +67,20 @@ func (q *queue) wake() {
 	clear(q.parked)
 }
 
+// wakeSocial makes those parked pods ones to look at whose place depends on
+// others, and says whether there are any.
+func (q *queue) wakeSocial() bool {
+	woken := false
+	for uid, it := range q.parked {
+		if it.pod.Social() {
+			heap.Push(&q.next, it)
+			delete(q.parked, uid)
+			woken = true
+		}
+	}
+	return woken
+}
+
 // remove forgets a pod.
 func (q *queue) remove(uid types.UID) {
 	it := q.items[uid]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -78,14 +79,39 @@ func (l *loop) follow(ctx context.Context, informers cache.Cache) error {
 	if err != nil {
 		return err
 	}
+	namespaces, err := informers.GetInformer(ctx, &corev1.Namespace{})
+	if err != nil {
+		return err
+	}
+	namespacesSeen, err := namespaces.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { l.setNamespace(o.(*corev1.Namespace).Name, labelled(o)) },
+		UpdateFunc: func(_, o any) { l.setNamespace(o.(*corev1.Namespace).Name, labelled(o)) },
+		DeleteFunc: func(o any) {
+			if n, ok := last(o).(*corev1.Namespace); ok {
+				l.setNamespace(n.Name, nil)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
 	synced, err := l.followStorage(ctx, informers)
 	if err != nil {
 		return err
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), append(synced, nodesSeen.HasSynced, podsSeen.HasSynced)...) {
+	if !toolscache.WaitForCacheSync(ctx.Done(), append(synced, nodesSeen.HasSynced, podsSeen.HasSynced, namespacesSeen.HasSynced)...) {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// labelled returns the labels of a namespace, never nil.
+func labelled(namespace any) map[string]string {
+	labels := maps.Clone(namespace.(*corev1.Namespace).Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return labels
 }
 
 // last is an object that is gone, as it was last seen.
@@ -163,6 +189,46 @@ func (w *apiWriter) report(ctx context.Context, pod *corev1.Pod, reason, message
 		w.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", message)
 	}
 	return written
+}
+
+// preempt says in the pod which node is being cleared for it, and deletes the
+// pods that are in its way, which say why they go.
+func (w *apiWriter) preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	nominate := fmt.Appendf(nil, `{"metadata":{"uid":%q},"status":{"nominatedNodeName":%q}}`, pod.UID, node)
+	if err := w.client.Status().Patch(ctx, pod.DeepCopy(), client.RawPatch(types.MergePatchType, nominate)); err != nil {
+		if !apierrors.IsNotFound(err) {
+			w.log.Error(err, "Nominate a node", "pod", client.ObjectKeyFromObject(pod), "node", node)
+		}
+		return
+	}
+	for _, victim := range victims {
+		if err := w.remove(ctx, victim); err != nil {
+			w.log.Error(err, "Preempt a pod", "pod", client.ObjectKeyFromObject(victim), "for", client.ObjectKeyFromObject(pod))
+			continue
+		}
+		w.recorder.Eventf(victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %s on node %s", pod.UID, node)
+	}
+}
+
+func (w *apiWriter) remove(ctx context.Context, victim *corev1.Pod) error {
+	patch, err := conditionPatch(victim, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(w.now()),
+		Reason: "PreemptionByScheduler", Message: "default-scheduler: preempting to accommodate a higher priority pod",
+	})
+	if err != nil {
+		return err
+	}
+	err = w.client.Status().Patch(ctx, victim.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, patch))
+	if err != nil && !apierrors.IsConflict(err) { // one that has changed meanwhile goes without saying why
+		return client.IgnoreNotFound(err)
+	}
+	err = w.client.Delete(ctx, victim.DeepCopy(), client.Preconditions{UID: &victim.UID})
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // conditionPatch is a strategic merge patch that sets one condition of a pod,

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -16,12 +17,13 @@ type Cluster struct {
 	nodes map[string]*node
 	pods  map[types.UID]*Pod // those with a node
 
+	spaces  map[string]labels.Set // of namespaces, their labels
 	storage storage
 }
 
 // NewCluster returns a cluster without nodes.
 func NewCluster() *Cluster {
-	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}, storage: newStorage()}
+	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}, spaces: map[string]labels.Set{}, storage: newStorage()}
 }
 
 // schedulable returns the nodes that exist, by name.
@@ -57,6 +59,18 @@ func (c *Cluster) RemoveNode(name string) {
 	}
 }
 
+// SetNamespace takes in a namespace's labels; nil forgets it. It says whether a
+// pod that did not fit before could fit now.
+func (c *Cluster) SetNamespace(name string, set map[string]string) bool {
+	if set == nil {
+		delete(c.spaces, name)
+		return false
+	}
+	changed := !maps.Equal(c.spaces[name], set)
+	c.spaces[name] = set
+	return changed
+}
+
 // SetPod takes in a pod that has a node, in place of what was known or assumed of it.
 func (c *Cluster) SetPod(p *Pod) {
 	c.RemovePod(p.UID)
@@ -78,6 +92,7 @@ func (c *Cluster) RemovePod(uid types.UID) bool {
 
 // Assume counts a pod on the node that was decided for it.
 func (c *Cluster) Assume(p *Pod, node string) {
+	c.Release(p.UID)
 	assumed := *p
 	assumed.node, assumed.assumed = node, true
 	c.SetPod(&assumed)
@@ -92,7 +107,7 @@ func (c *Cluster) Assumed(uid types.UID) bool {
 func (c *Cluster) at(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
-		n = &node{pods: map[types.UID]*Pod{}, owners: map[types.UID]int{}, used: amounts{}}
+		n = &node{pods: map[types.UID]*Pod{}, owners: map[types.UID]int{}, opinions: map[types.UID]bool{}, promised: map[types.UID]*Pod{}, used: amounts{}}
 		c.nodes[name] = n
 	}
 	return n

@@ -46,10 +46,14 @@ func (c *Cluster) Decide(p *Pod) Decision {
 			Why:    fmt.Sprintf("0/%d nodes are available: %s. To mend: %s.", len(nodes), unusable.Reason, unusable.Mend),
 		}
 	}
+	others := c.neighbourhood(p, nodes, nil)
 	var fitting []*node
 	var refused []Refusal
 	for _, n := range nodes {
 		r := refusals(p, n)
+		if len(r) == 0 {
+			r = others.refusals(p, n)
+		}
 		if len(r) == 0 {
 			r = c.storageRefusals(p, need, n)
 		}
@@ -62,7 +66,7 @@ func (c *Cluster) Decide(p *Pod) Decision {
 	if len(fitting) == 0 {
 		return Decision{Reason: corev1.PodReasonUnschedulable, Why: explain(refused, len(nodes)), Refusals: refused}
 	}
-	n, why := best(p, fitting)
+	n, why := best(p, others, fitting)
 	return Decision{Node: n.object.Name, Why: why, Claims: need.open}
 }
 

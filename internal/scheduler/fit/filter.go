@@ -126,7 +126,8 @@ func ports(p *Pod, n *node) []Refusal {
 // fit refuses nodes that have too little left of what the pod requests.
 func fit(p *Pod, n *node) []Refusal {
 	var found []Refusal
-	if limit := n.allocatable[corev1.ResourcePods]; int64(len(n.pods)) >= limit {
+	kept, places := n.keptFrom(p)
+	if limit := n.allocatable[corev1.ResourcePods]; int64(len(n.pods))+places >= limit {
 		found = append(found, Refusal{
 			Reason: "Too many pods",
 			Mend:   fmt.Sprintf("node %s runs %d pods of at most %d", n.object.Name, len(n.pods), limit),
@@ -135,7 +136,7 @@ func fit(p *Pod, n *node) []Refusal {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.requests)) {
 		want, has := p.requests[name], n.allocatable[name]
-		free := has - n.used[name]
+		free := has - n.used[name] - kept[name]
 		if want == 0 || want <= free {
 			continue
 		}
@@ -148,6 +149,24 @@ func fit(p *Pod, n *node) []Refusal {
 		found = append(found, Refusal{Reason: fmt.Sprintf("Insufficient %s", name), Mend: mend, short: want - free})
 	}
 	return found
+}
+
+// keptFrom is what a node keeps for pending pods that others make way for, and
+// that a pod does not come before.
+func (n *node) keptFrom(p *Pod) (kept amounts, places int64) {
+	for uid, other := range n.promised {
+		if uid == p.UID || other.Priority < p.Priority {
+			continue
+		}
+		if kept == nil {
+			kept = amounts{}
+		}
+		places++
+		for name, v := range other.requests {
+			kept[name] += v
+		}
+	}
+	return kept, places
 }
 
 // show prints an amount as a manifest would have it.

@@ -34,6 +34,7 @@ type Pod struct {
 	claims   []claimVolume
 	owner    types.UID // its controller, "" for none
 	affinity nodeaffinity.RequiredNodeAffinity
+	social   *social // nil for none
 }
 
 // NewPod works out what scheduling needs to know of a pod.
@@ -45,6 +46,7 @@ func NewPod(object *corev1.Pod) *Pod {
 		node:     object.Spec.NodeName,
 		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{})),
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
+		social:   socialOf(object),
 		claims:   claimsOf(object),
 	}
 	if object.Spec.Priority != nil {
@@ -80,6 +82,11 @@ func (p *Pod) addPorts(ports []corev1.ContainerPort) {
 	}
 }
 
+// Social says whether a pod's place depends on where other pods are.
+func (p *Pod) Social() bool {
+	return p.social != nil || len(p.Object.Spec.TopologySpreadConstraints) > 0
+}
+
 // conflicts says whether two pods cannot have these ports on one node.
 func (h hostPort) conflicts(other hostPort) bool {
 	return h.port == other.port && h.protocol == other.protocol &&
@@ -108,12 +115,17 @@ type node struct {
 	object      *corev1.Node // nil while only pods of it are known
 	allocatable amounts
 	pods        map[types.UID]*Pod
-	owners      map[types.UID]int // of the pods that stay, how many each has
+	owners      map[types.UID]int  // of the pods that stay, how many each has
+	opinions    map[types.UID]bool // of the pods that have rules on others
+	promised    map[types.UID]*Pod // pending pods that others make way for here
 	used        amounts
 }
 
 func (n *node) add(p *Pod) {
 	n.pods[p.UID] = p
+	if p.social != nil {
+		n.opinions[p.UID] = true
+	}
 	if p.counts() {
 		n.owners[p.owner]++
 	}
@@ -124,6 +136,7 @@ func (n *node) add(p *Pod) {
 
 func (n *node) drop(p *Pod) {
 	delete(n.pods, p.UID)
+	delete(n.opinions, p.UID)
 	if p.counts() {
 		if n.owners[p.owner]--; n.owners[p.owner] == 0 {
 			delete(n.owners, p.owner)

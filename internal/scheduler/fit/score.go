@@ -17,18 +17,20 @@ type weighted struct {
 
 // scores returns what nodes are compared by for a pod. Weights are those of
 // Kubernetes' scheduler, but that pods of one owner are kept apart above all.
-func scores(p *Pod) []weighted {
+func scores(p *Pod, others *neighbourhood) []weighted {
 	return []weighted{
-		{"fewest pods of the same owner", 8, spread},
+		{"fewest pods of the same owner", 8, dispersed},
 		{"fewest taints to avoid", 3, untainted},
+		{"most even over its topology", 2, others.even},
 		{"preferred affinity", 2, preferred(p)},
+		{"preferred neighbours", 2, others.likes},
 		{"least allocated", 1, leastAllocated},
 	}
 }
 
-// spread prefers nodes with fewer pods of the pod's owner. Those that are being
+// dispersed prefers nodes with fewer pods of the pod's owner. Those that are being
 // deleted do not count: their place is about to be free.
-func spread(p *Pod, n *node) float64 {
+func dispersed(p *Pod, n *node) float64 {
 	return -float64(n.owners[p.owner])
 }
 
@@ -74,13 +76,13 @@ func leastAllocated(p *Pod, n *node) float64 {
 
 // best returns the best of the nodes, which are sorted by name, and the score
 // that decided. Equal nodes are taken in the order of their names.
-func best(p *Pod, nodes []*node) (*node, string) {
+func best(p *Pod, others *neighbourhood, nodes []*node) (*node, string) {
 	if len(nodes) == 1 {
 		return nodes[0], "the only node that fits"
 	}
 	totals := make([]float64, len(nodes))
 	var why string
-	for _, w := range scores(p) {
+	for _, w := range scores(p, others) {
 		values := make([]float64, len(nodes))
 		for i, n := range nodes {
 			values[i] = w.score(p, n)
