@@ -31,6 +31,8 @@ type Agent struct {
 	shm      sync.Mutex // held while a pod's shared memory is mounted
 
 	follower *follower // of what volumes are made of; nil if they do not follow
+	relief   relief
+	nodeNews chan struct{} // what the Node should say has changed
 
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for
@@ -58,7 +60,11 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Memory > 0 {
 		facts.memory = cfg.Memory
 	}
-	return &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}}, nil
+	a := &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}, nodeNews: make(chan struct{}, 1)}
+	if a.cfg.Levels == nil {
+		a.cfg.Levels = a.levels
+	}
+	return a, nil
 }
 
 // Run registers the node, takes over the containers that are there, and lives

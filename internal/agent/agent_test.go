@@ -68,6 +68,8 @@ func TestAgent(t *testing.T) {
 		{"volumes", testVolumes},
 		{"exec", testExec},
 		{"node", testNode},
+		{"eviction", testEviction},
+		{"admission", testAdmission},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
 	}
@@ -101,6 +103,8 @@ type harness struct {
 	data    string
 	network agent.Network // default: the node's
 	runtime agent.Runtime // likewise
+	policy  agent.Policy
+	maxPods int
 	agent   *agent.Agent
 	events  *events
 	stop    func()
@@ -135,7 +139,7 @@ func (h *harness) start() {
 	h.agent, err = agent.New(agent.Config{
 		NodeName: h.name, NodeIP: netip.MustParseAddr("127.0.0.1"), PodCIDR: netip.MustParsePrefix("10.42.0.0/24"), DataDir: h.data,
 		Client: h.client, Cache: store, Recorder: h.events,
-		Runtime: runtime, Images: h.node.Images(), Network: network,
+		Runtime: runtime, Images: h.node.Images(), Network: network, Meter: h.node.Meter(), Levels: h.node.Levels, Policy: h.policy, MaxPods: h.maxPods,
 		Log: slog.New(slog.NewTextHandler(testWriter{h.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/internal/agent/eviction"
 )
 
 // Config is what an Agent needs. All fields without a default are required.
@@ -36,8 +38,9 @@ type Config struct {
 	Runtime Runtime
 	Images  Images
 	Network Network
-	Meter   Meter  // default: none, and what is used is not told
-	Prober  Prober // default: over the network, and by Runtime.Exec
+	Meter   Meter                                                   // default: none, and what is used is not told
+	Levels  func(Usage) (map[eviction.Signal]eviction.Level, error) // what is left of the node; default: as the kernel tells
+	Prober  Prober                                                  // default: over the network, and by Runtime.Exec
 
 	// NoFiles is for nodes whose containers run no process that could read them:
 	// what volumes refer to has to be there, but no file is made for a pod.

@@ -48,7 +48,11 @@ func (a *Agent) keepNode(ctx context.Context) {
 		case wrote:
 			told = now
 		}
-		rest(ctx, pause)
+		select {
+		case <-ctx.Done():
+		case <-a.nodeNews:
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -124,12 +128,8 @@ func (a *Agent) nodeStatus(now time.Time, old corev1.NodeStatus, images []corev1
 		}
 	}
 	status.Images = images
-	for _, c := range []corev1.NodeCondition{
-		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "the node has sufficient memory available"},
-		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "the node has no disk pressure"},
-		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "the node has sufficient PIDs available"},
-		{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "the agent lives its pods' lives"},
-	} {
+	for _, c := range append(pressureConditions(a.presentPressures()),
+		corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "the agent lives its pods' lives"}) {
 		setNodeCondition(&status, c, now, beat)
 	}
 	return status

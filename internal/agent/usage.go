@@ -21,6 +21,10 @@ type Meter interface {
 	// Usage reads what the node and each of its running containers has used so
 	// far. It takes no longer than reading some files of the kernel's for each.
 	Usage(ctx context.Context) (Usage, error)
+
+	// Written returns the bytes that a running container has written to its own
+	// file system, volumes not counted. It looks at every file.
+	Written(ctx context.Context, id string) (int64, error)
 }
 
 // Usage is one reading of a Meter.
@@ -39,8 +43,9 @@ type ContainerUsage struct {
 
 // Used is what something has used.
 type Used struct {
-	CPU    time.Duration // of one CPU
-	Memory int64         // bytes in use that the kernel could not take back at once: the working set
+	CPU       time.Duration // of one CPU
+	Processes int64         // and threads; of containers only
+	Memory    int64         // bytes in use that the kernel could not take back at once: the working set
 }
 
 // How a CPU rate is made: between a reading on demand and the last but one of
@@ -72,11 +77,13 @@ func (r *readings) base() Usage {
 	return r.kept[0]
 }
 
-// keepMeter reads the meter every now and then until ctx ends.
+// keepMeter reads the meter every now and then, and evicts pods where too little
+// is left, until ctx ends.
 func (a *Agent) keepMeter(ctx context.Context) {
 	for ctx.Err() == nil {
 		if u, err := a.cfg.Meter.Usage(ctx); err == nil {
 			a.readings.add(u)
+			a.relieve(ctx, u)
 		} else if ctx.Err() == nil {
 			a.cfg.Log.Warn("Reading what the node uses", "err", err)
 		}

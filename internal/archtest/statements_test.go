@@ -36,6 +36,8 @@ var (
 		"probe":       "internal/agent/probe",
 		"podlog":      "internal/agent/podlog",
 		"oci":         "internal/oci",
+		"eviction":    "internal/agent/eviction",
+		"node":        "internal/controller/node",
 		"cli":         "internal/cli",
 		"apiserver":   "internal/apiserver",
 		"image":       "internal/image",

@@ -14,6 +14,8 @@ func TestNodePolicy(t *testing.T) {
 		{"--system-reserved=gpu=1", `"gpu=1": no such resource`},
 		{"--system-reserved=cpu=-1", `"cpu=-1": give an amount`},
 		{"--system-reserved=cpu", `"cpu": give an amount`},
+		{"--eviction-hard=memory.available<5%", ""},
+		{"--eviction-hard=memory<5%", `--eviction-hard: "memory<5%" is no threshold`},
 		{"--pod-max-pids=-1", "--pod-max-pids -1"},
 	} {
 		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)

@@ -42,6 +42,14 @@ func (r *Runtime) Usage(ctx context.Context) (agent.Usage, error) {
 	return usage, nil
 }
 
+// Written implements agent.Meter.
+func (r *Runtime) Written(ctx context.Context, id string) (int64, error) {
+	if !validID.MatchString(id) {
+		return 0, fmt.Errorf("container id %q: must match %s", id, validID)
+	}
+	return agent.DiskUsage(ctx, filepath.Join(r.containerDir(id), "upper"))
+}
+
 // runningNow returns the records of the containers that run and that nobody is
 // changing.
 func (r *Runtime) runningNow() []record {
@@ -79,6 +87,7 @@ func (c *cgroups) usage(group string) (agent.Used, error) {
 		used.Memory = number(read(c.memory, "memory.usage_in_bytes")) - field(read(c.memory, "memory.stat"), "total_inactive_file")
 	}
 	used.Memory = max(used.Memory, 0)
+	used.Processes = number(read(c.pids, "pids.current"))
 	if _, err := os.Stat(filepath.Join(c.memory, group)); err != nil {
 		return used, err // it is gone
 	}

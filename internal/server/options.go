@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/agent/eviction"
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/image"
 )
@@ -34,6 +35,12 @@ type Options struct {
 
 // Policy is how a node husbands what it has.
 type Policy = agent.Policy
+
+// DefaultEviction are the thresholds of a node that is told none.
+const DefaultEviction = eviction.Default
+
+// ParseEviction reads thresholds such as DefaultEviction.
+func ParseEviction(text string) ([]eviction.Threshold, error) { return eviction.Parse(text) }
 
 // bridge is the name of the interface that joins a node's pods.
 const bridge = "windlass0"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/agent/eviction"
 )
 
 // Program is how the process of a container behaves.
@@ -42,7 +43,10 @@ type Node struct {
 	containers map[string]*container
 	networks   map[string]agent.PodNetwork
 	sockets    map[string][]agent.Socket // connections, by pod UID
-	unready    map[string]bool           // readiness probes fail, by pod UID
+	used       map[string]agent.Used     // by each container of a pod, by pod UID
+	written    map[string]int64          // likewise
+	levels     map[eviction.Signal]eviction.Level
+	unready    map[string]bool // readiness probes fail, by pod UID
 	addresses  netip.Prefix
 	taken      map[netip.Addr]bool
 	nextIP     netip.Addr
@@ -68,6 +72,7 @@ func New() *Node {
 	return &Node{
 		images: map[string]agent.Image{}, programs: map[string]Program{}, pulls: map[string]error{}, remote: map[string]agent.Image{},
 		containers: map[string]*container{}, networks: map[string]agent.PodNetwork{}, sockets: map[string][]agent.Socket{},
+		used: map[string]agent.Used{}, written: map[string]int64{},
 		unready: map[string]bool{}, taken: map[netip.Addr]bool{},
 		addresses: addresses, nextIP: firstPodAddress(addresses), exits: make(chan agent.Container),
 	}

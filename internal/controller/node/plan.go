@@ -50,7 +50,7 @@ func plan(node *corev1.Node, lease *coordinationv1.Lease, heard, now time.Time) 
 		d.Lost = !equality.Semantic.DeepEqual(d.Conditions, node.Status.Conditions)
 		d.Why = "the node's agent has not renewed its Lease since " + heard.UTC().Format(time.RFC3339)
 	}
-	d.Taints = taints(node, readiness(d.Conditions), now)
+	d.Taints = taints(node, d.Conditions, now)
 	d.Retaint = !sameTaints(d.Taints, node.Spec.Taints)
 	return d
 }
@@ -87,11 +87,10 @@ func unknown(conditions []corev1.NodeCondition, now time.Time) []corev1.NodeCond
 	return result
 }
 
-// readiness is the status of the Ready condition; without one a node is not
-// ready.
-func readiness(conditions []corev1.NodeCondition) corev1.ConditionStatus {
+// statusOf is the status of a condition, False where there is none.
+func statusOf(conditions []corev1.NodeCondition, kind corev1.NodeConditionType) corev1.ConditionStatus {
 	for _, condition := range conditions {
-		if condition.Type == corev1.NodeReady {
+		if condition.Type == kind {
 			return condition.Status
 		}
 	}
@@ -100,12 +99,17 @@ func readiness(conditions []corev1.NodeCondition) corev1.ConditionStatus {
 
 // taints returns the node's taints with those of this controller as they
 // should be: not-ready or unreachable, each against scheduling and against
-// running, and the one of a cordoned node.
-func taints(node *corev1.Node, ready corev1.ConditionStatus, now time.Time) []corev1.Taint {
+// running, the one of a cordoned node, and those of what a node is short of.
+func taints(node *corev1.Node, conditions []corev1.NodeCondition, now time.Time) []corev1.Taint {
+	ready := statusOf(conditions, corev1.NodeReady)
+	under := func(kind corev1.NodeConditionType) bool { return statusOf(conditions, kind) == corev1.ConditionTrue }
 	want := map[string]bool{
-		corev1.TaintNodeNotReady:      ready == corev1.ConditionFalse,
-		corev1.TaintNodeUnreachable:   ready == corev1.ConditionUnknown,
-		corev1.TaintNodeUnschedulable: node.Spec.Unschedulable,
+		corev1.TaintNodeMemoryPressure: under(corev1.NodeMemoryPressure),
+		corev1.TaintNodeDiskPressure:   under(corev1.NodeDiskPressure),
+		corev1.TaintNodePIDPressure:    under(corev1.NodePIDPressure),
+		corev1.TaintNodeNotReady:       ready == corev1.ConditionFalse,
+		corev1.TaintNodeUnreachable:    ready == corev1.ConditionUnknown,
+		corev1.TaintNodeUnschedulable:  node.Spec.Unschedulable,
 	}
 	var result []corev1.Taint
 	for _, taint := range node.Spec.Taints {
@@ -118,12 +122,15 @@ func taints(node *corev1.Node, ready corev1.ConditionStatus, now time.Time) []co
 		}
 		result = append(result, taint)
 	}
-	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable} {
+	for _, key := range []string{
+		corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable,
+		corev1.TaintNodeMemoryPressure, corev1.TaintNodeDiskPressure, corev1.TaintNodePIDPressure,
+	} {
 		if !want[key] {
 			continue
 		}
 		result = withTaint(result, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule})
-		if key != corev1.TaintNodeUnschedulable {
+		if key == corev1.TaintNodeNotReady || key == corev1.TaintNodeUnreachable {
 			added := metav1.NewTime(now)
 			result = withTaint(result, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoExecute, TimeAdded: &added})
 		}

@@ -117,3 +117,26 @@ func TestTaintsOfOthersCountFromNow(t *testing.T) {
 		t.Errorf("written again: %+v", again)
 	}
 }
+
+// A node that is short of something takes no more pods that do not tolerate it.
+func TestPressureTaints(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	node := &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: corev1.TaintNodePIDPressure, Effect: corev1.TaintEffectNoSchedule}}}}
+	node.Status.Conditions = []corev1.NodeCondition{
+		{Type: corev1.NodeReady, Status: corev1.ConditionTrue}, {Type: corev1.NodeMemoryPressure, Status: corev1.ConditionTrue},
+		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue}, {Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse},
+	}
+	d := plan(node, nil, now, now)
+	var taints []string
+	for _, taint := range d.Taints {
+		taints = append(taints, taint.ToString())
+	}
+	const want = "[node.kubernetes.io/memory-pressure:NoSchedule node.kubernetes.io/disk-pressure:NoSchedule]"
+	if got := fmt.Sprint(taints); got != want || !d.Retaint {
+		t.Errorf("%s, want %s", got, want)
+	}
+	node.Spec.Taints = d.Taints
+	if again := plan(node, nil, now, now.Add(time.Second)); again.Retaint {
+		t.Errorf("planned on its own result it writes again: %v", again.Taints)
+	}
+}

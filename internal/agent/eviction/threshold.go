@@ -1,0 +1,105 @@
+package eviction
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Signal names one thing that a node has only so much of.
+type Signal string
+
+// The signals.
+const (
+	MemoryAvailable  Signal = "memory.available"
+	NodeFSAvailable  Signal = "nodefs.available"  // of the file system with the data directory
+	ImageFSAvailable Signal = "imagefs.available" // of the one with the images
+	PIDAvailable     Signal = "pid.available"
+)
+
+// Default are the thresholds of a node that has none of its own, those of Kubernetes.
+const Default = "memory.available<100Mi,nodefs.available<10%,imagefs.available<15%"
+
+// condition is what a node is under when a signal's threshold is met.
+func (s Signal) condition() corev1.NodeConditionType {
+	switch s {
+	case MemoryAvailable:
+		return corev1.NodeMemoryPressure
+	case PIDAvailable:
+		return corev1.NodePIDPressure
+	}
+	return corev1.NodeDiskPressure
+}
+
+// reclaims is the resource that an eviction gives back.
+func (s Signal) reclaims() corev1.ResourceName {
+	switch s {
+	case MemoryAvailable:
+		return corev1.ResourceMemory
+	case PIDAvailable:
+		return "pids"
+	}
+	return corev1.ResourceEphemeralStorage
+}
+
+// Threshold is how little of something there may be before pods have to go: a
+// quantity, or a part of the capacity.
+type Threshold struct {
+	Signal   Signal
+	Quantity resource.Quantity
+	Part     float64 // from 0 to 1; 0 means that Quantity is given
+}
+
+// of is the threshold as a quantity.
+func (t Threshold) of(capacity int64) int64 {
+	if t.Part > 0 {
+		return int64(t.Part * float64(capacity))
+	}
+	return t.Quantity.Value()
+}
+
+// Parse reads thresholds as kubelets' --eviction-hard has them:
+// memory.available<100Mi,nodefs.available<10%. An empty text has none.
+func Parse(text string) ([]Threshold, error) {
+	var list []Threshold
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		name, value, found := strings.Cut(word, "<")
+		t := Threshold{Signal: Signal(name)}
+		switch t.Signal {
+		case MemoryAvailable, NodeFSAvailable, ImageFSAvailable, PIDAvailable:
+		default:
+			found = false
+		}
+		if !found {
+			return nil, fmt.Errorf("%.100q is no threshold: give memory.available, nodefs.available, imagefs.available or pid.available, and how little of it is too little, such as memory.available<100Mi or nodefs.available<10%%", word)
+		}
+		if err := t.read(value); err != nil {
+			return nil, fmt.Errorf("%.100q: %w, such as 100Mi or 10%%", word, err)
+		}
+		list = append(list, t)
+	}
+	return list, nil
+}
+
+func (t *Threshold) read(value string) (err error) {
+	if percent, ok := strings.CutSuffix(value, "%"); ok {
+		n, err := strconv.ParseFloat(percent, 64)
+		if err != nil || math.IsNaN(n) || n <= 0 || n > 100 {
+			return errors.New("give a part above 0% and up to 100%")
+		}
+		t.Part = n / 100
+		return nil
+	}
+	if t.Quantity, err = resource.ParseQuantity(value); err != nil || t.Quantity.Sign() < 0 {
+		return errors.New("give a quantity that is not negative")
+	}
+	return nil
+}
