@@ -9,10 +9,12 @@
 //	STARTUP   how long it takes before it listens (a Go duration)
 //	SLOW      how long it takes to answer (a Go duration)
 //	FAIL      "exit" to end at once with code 1, "unready" to answer 503 on /ready
+//	DATA      a file that keeps what is posted to /, and is told with each answer
 package main
 
 import (
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -45,9 +47,16 @@ func main() {
 func handler(version string, slow time.Duration, unready bool) http.Handler {
 	host, _ := os.Hostname()
 	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(slow)
+		if r.Method == http.MethodPost && os.Getenv("DATA") != "" {
+			store(w, r)
+			return
+		}
 		fmt.Fprintf(w, "httpd %s on %s\n", version, host)
+		if kept, err := os.ReadFile(os.Getenv("DATA")); err == nil {
+			fmt.Fprintf(w, "Data stored on this pod: %s\n", kept)
+		}
 	})
 	mux.HandleFunc("/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if unready {
@@ -57,6 +66,19 @@ func handler(version string, slow time.Duration, unready bool) http.Handler {
 		fmt.Fprintln(w, "ready")
 	})
 	return mux
+}
+
+// store keeps the body of a request in the file that DATA names.
+func store(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<16))
+	if err == nil {
+		err = os.WriteFile(os.Getenv("DATA"), body, 0o600)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintln(w, "Data stored")
 }
 
 // duration reads a Go duration from the environment; unset is zero.

@@ -123,6 +123,7 @@ func images() []harness.Image {
 		harness.WebApp("bebullish/demo:v1", "v1", setup.webapp, "PORT=8080"),
 		harness.WebApp("bebullish/demo:v2", "v2", setup.webapp, "PORT=8080"),
 	}
+	list = append(list, harness.WebApp("luksa/kubia-pet", "pet", setup.webapp, "PORT=8080", "DATA=/var/data/kubia.txt"))
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
 		list = append(list, harness.WebApp("luksa/kubia:"+tag, tag, setup.webapp, "PORT=8080"))
 	}
