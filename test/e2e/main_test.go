@@ -25,6 +25,7 @@ var setup struct {
 	binary    string
 	kubectl   string
 	webapp    string
+	hub       string // the registry that stands for the public one
 	apiclient string
 	shared    *harness.Cluster
 }
@@ -95,10 +96,28 @@ func prepare(ctx context.Context, dir string) error {
 		return err
 	}
 	setup.shared = newCluster(filepath.Join(dir, "shared"))
+	if err := mirrorHub(setup.shared.Dir); err != nil {
+		return err
+	}
 	if err := setup.shared.Start(ctx); err != nil {
 		return err
 	}
 	return setup.shared.LoadImages(ctx, images()...)
+}
+
+// mirrorHub starts a registry that stands for the public one, with what a
+// manifest names without a tag and so has to be pulled, and has a server ask it.
+func mirrorHub(data string) error {
+	var err error
+	setup.hub, _, err = newRegistry("-", harness.WebApp("luksa/kubia-pet:latest", "pet", setup.webapp, "PORT=8080", "DATA=/var/data/kubia.txt"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
+	}
+	conf := fmt.Sprintf("[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", setup.hub)
+	return os.WriteFile(filepath.Join(data, "registries.conf"), []byte(conf), 0o600)
 }
 
 func newCluster(dir string, args ...string) *harness.Cluster {
@@ -123,7 +142,6 @@ func images() []harness.Image {
 		harness.WebApp("bebullish/demo:v1", "v1", setup.webapp, "PORT=8080"),
 		harness.WebApp("bebullish/demo:v2", "v2", setup.webapp, "PORT=8080"),
 	}
-	list = append(list, harness.WebApp("luksa/kubia-pet", "pet", setup.webapp, "PORT=8080", "DATA=/var/data/kubia.txt"))
 	for _, tag := range []string{"v1", "v2", "v3", "v4"} {
 		list = append(list, harness.WebApp("luksa/kubia:"+tag, tag, setup.webapp, "PORT=8080"))
 	}

@@ -35,7 +35,11 @@ func serveRegistry(ts *testscript.TestScript, negated bool, args []string) {
 		ts.Check(server.(io.Closer).Close())
 		return
 	}
-	address, server, err := newRegistry(args[1], args[2:]...)
+	var images []harness.Image
+	for _, each := range args[2:] {
+		images = append(images, harness.WebApp(each, each, setup.webapp))
+	}
+	address, server, err := newRegistry(args[1], images...)
 	ts.Check(err)
 	ts.Defer(func() { _ = server.Close() })
 	registries.Store(address, server)
@@ -45,9 +49,9 @@ func serveRegistry(ts *testscript.TestScript, negated bool, args []string) {
 // registries are those that scripts have started, by address.
 var registries sync.Map
 
-// newRegistry starts a registry with the web app under names, and returns its
-// address and what stops it.
-func newRegistry(login string, names ...string) (string, io.Closer, error) {
+// newRegistry starts a registry that has images, and returns its address and
+// what stops it.
+func newRegistry(login string, images ...harness.Image) (string, io.Closer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -60,12 +64,12 @@ func newRegistry(login string, names ...string) (string, io.Closer, error) {
 	}
 	go func() { _ = open.Serve(filling) }()
 	defer open.Close()
-	for _, each := range names {
-		image, err := harness.WebApp(each, each, setup.webapp).Pack()
+	for _, each := range images {
+		image, err := each.Pack()
 		if err != nil {
 			return "", nil, err
 		}
-		tag, err := name.NewTag(filling.Addr().String() + "/" + each)
+		tag, err := name.NewTag(filling.Addr().String() + "/" + each.Ref)
 		if err != nil {
 			return "", nil, err
 		}

@@ -51,6 +51,7 @@ func setupScript(env *testscript.Env) error {
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NS", name)
 	env.Setenv("DATA", setup.shared.Dir)
+	env.Setenv("HUB", setup.hub)
 	env.Setenv("EXAMPLES", filepath.Join(setup.root, "examples"))
 	env.Setenv("PATH", filepath.Dir(setup.kubectl)+":"+filepath.Dir(setup.binary)+":"+os.Getenv("PATH"))
 	return nil
