@@ -31,6 +31,9 @@
 //	                      network,       all that
 //	                      directory)     was sent)
 //
+// Ephemeral containers run beside all this: they start when they are added and are
+// stopped with the others.
+//
 // A pod that has finished by itself (restartPolicy OnFailure or Never) gives back
 // its network and keeps its records and logs until it is deleted. A pod that the
 // API does not have any more is killed and taken away at once.

@@ -100,6 +100,7 @@ type ContainerSpec struct {
 	Hostname string
 	NetNS    string // path of the pod's network namespace; empty for the host's
 	PID      Scope  // of the processes that it sees
+	PIDOf    string // the ID of a container of its pod whose processes it sees as well; PID decides where it is empty
 	IPC      Scope  // of System V and POSIX inter-process communication, but for /dev/shm, which is a mount
 	LogPath  string
 

@@ -186,11 +186,16 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 
 func (w *worker) startWork(act Act, spec *corev1.Container) work {
 	a, pod, image, network := w.agent, w.pod, w.seen.Images[act.Container].Image, w.seen.Network
+	target, targetErr := w.target(act.Container)
 	return func(ctx context.Context) (func(), error) {
+		if targetErr != nil {
+			return nil, &configError{targetErr}
+		}
 		want, err := a.containerSpec(ctx, pod, spec, act, image, network)
 		if err != nil {
 			return nil, err
 		}
+		want.PIDOf = target
 		c, err := a.cfg.Runtime.Start(ctx, want)
 		if err != nil {
 			return nil, err
@@ -201,6 +206,22 @@ func (w *worker) startWork(act Act, spec *corev1.Container) work {
 			w.tell(Event{act.Container, corev1.EventTypeNormal, "Started", "Started container " + act.Container})
 		}, nil
 	}
+}
+
+// target is the ID of the container that an ephemeral container names as its
+// target, whose processes it is to see; "" for one that has none.
+func (w *worker) target(name string) (string, error) {
+	for i := range w.pod.Spec.EphemeralContainers {
+		e := &w.pod.Spec.EphemeralContainers[i]
+		if e.Name != name || e.TargetContainerName == "" {
+			continue
+		}
+		if last, _ := lastTwo(w.seen.Containers, e.TargetContainerName); last != nil && last.Phase == ContainerRunning {
+			return last.ID, nil
+		}
+		return "", fmt.Errorf("the target container %q does not run", e.TargetContainerName)
+	}
+	return "", nil
 }
 
 func (w *worker) probeWork(act Act, spec *corev1.Container) work {
@@ -352,6 +373,11 @@ func containerSpecOf(pod *corev1.Pod, name string) *corev1.Container {
 			if list[i].Name == name {
 				return &list[i]
 			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if pod.Spec.EphemeralContainers[i].Name == name {
+			return asContainer(&pod.Spec.EphemeralContainers[i])
 		}
 	}
 	return &corev1.Container{Name: name}

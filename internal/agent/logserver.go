@@ -146,7 +146,7 @@ func (a *Agent) workerOf(ctx context.Context, namespace, name string) (*worker, 
 func (a *Agent) finishedLog(pod *corev1.Pod, container string) (string, <-chan struct{}, *refusal) {
 	ended := make(chan struct{})
 	close(ended)
-	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses} {
+	for _, list := range [][]corev1.ContainerStatus{pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses} {
 		for _, status := range list {
 			if status.Name != container {
 				continue

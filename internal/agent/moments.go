@@ -62,7 +62,7 @@ func earliest(a, b v1alpha1.PodMoments) v1alpha1.PodMoments {
 // container has not begun yet; the images of an earlier time were not seen.
 func (l *life) imagesReadyAt() time.Time {
 	begun := true
-	for _, u := range l.all() {
+	for _, u := range slices.Concat(l.inits, l.mains) {
 		if u.current != nil {
 			continue
 		}

@@ -129,7 +129,7 @@ func probeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
 // observe plans the probes and looks that the running containers need.
 func (l *life) observe() {
 	for _, u := range l.all() {
-		if !u.running() || u.kind == initUnit || l.condemned(u) || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
+		if !u.running() || u.kind == initUnit || u.kind == ephemeralUnit || l.condemned(u) || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
 			continue
 		}
 		if !l.started(u) {

@@ -45,7 +45,8 @@ func (l *life) status() corev1.PodStatus {
 	if !l.neverBegun(status.Phase) {
 		status.InitContainerStatuses = l.containerStatuses(l.inits)
 		status.ContainerStatuses = l.containerStatuses(l.mains)
-		shortenMessages(status.InitContainerStatuses, status.ContainerStatuses)
+		status.EphemeralContainerStatuses = l.containerStatuses(l.extras)
+		shortenMessages(status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses)
 	}
 	l.conditions(&status)
 	return status
@@ -83,7 +84,7 @@ func (l *life) phaseByContainers() corev1.PodPhase {
 	running := len(l.running()) > 0
 	if !l.mainsBegun() {
 		for _, u := range l.inits {
-			if u.kind == initUnit && u.exited() && !u.completed() && !u.restarts() && !running {
+			if u.kind == initUnit && u.exited() && !u.completed() && !u.restarts() && !slices.ContainsFunc(l.inits, (*unit).running) {
 				return corev1.PodFailed
 			}
 		}
@@ -121,6 +122,9 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 		if u.kind == initUnit {
 			started, ready = false, u.completed()
 		}
+		if u.kind == ephemeralUnit {
+			ready = false
+		}
 		status := corev1.ContainerStatus{
 			Name:                 u.spec.Name,
 			State:                l.state(u),
@@ -128,6 +132,9 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 			Ready:                ready,
 			Started:              &started,
 			Image:                u.spec.Image,
+		}
+		if u.kind == ephemeralUnit {
+			status.Started = nil // as Kubernetes has it: nobody asks
 		}
 		if c := u.current; c != nil {
 			status.RestartCount = int32(c.Attempt)
@@ -319,7 +326,7 @@ func (l *life) conditions(status *corev1.PodStatus) {
 func (l *life) unready() []string {
 	var names []string
 	for _, u := range l.all() {
-		if u.kind != initUnit && !l.ready(u) {
+		if u.kind != initUnit && u.kind != ephemeralUnit && !l.ready(u) {
 			names = append(names, u.spec.Name)
 		}
 	}
@@ -382,9 +389,9 @@ func urgent(from, to *corev1.PodStatus) bool {
 	if readiness(from) != readiness(to) {
 		return true
 	}
-	return slices.ContainsFunc(slices.Concat(to.ContainerStatuses, to.InitContainerStatuses), func(now corev1.ContainerStatus) bool {
+	return slices.ContainsFunc(slices.Concat(to.ContainerStatuses, to.InitContainerStatuses, to.EphemeralContainerStatuses), func(now corev1.ContainerStatus) bool {
 		var before corev1.ContainerStatus
-		for _, s := range slices.Concat(from.ContainerStatuses, from.InitContainerStatuses) {
+		for _, s := range slices.Concat(from.ContainerStatuses, from.InitContainerStatuses, from.EphemeralContainerStatuses) {
 			if s.Name == now.Name {
 				before = s
 			}

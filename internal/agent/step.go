@@ -54,17 +54,18 @@ func Step(now time.Time, pod *corev1.Pod, seen Observed) Decision {
 
 // life is one Step's view of a pod.
 type life struct {
-	now   time.Time
-	pod   *corev1.Pod
-	seen  Observed
-	inits []*unit
-	mains []*unit
-	d     Decision
+	now    time.Time
+	pod    *corev1.Pod
+	seen   Observed
+	inits  []*unit
+	mains  []*unit
+	extras []*unit // the ephemeral containers
+	d      Decision
 }
 
 func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 	l := &life{now: now, pod: pod, seen: seen}
-	l.inits, l.mains = l.units()
+	l.inits, l.mains, l.extras = l.units()
 	l.d.Memory = seen.Memory
 	l.d.Memory.Listening = maps.Clone(seen.Memory.Listening)
 	l.d.Memory.Told = maps.Clone(seen.Memory.Told)
@@ -84,7 +85,7 @@ func (l *life) decide() Decision {
 	return l.d
 }
 
-func (l *life) all() []*unit { return append(slices.Clone(l.inits), l.mains...) }
+func (l *life) all() []*unit { return slices.Concat(l.inits, l.mains, l.extras) }
 
 // ending: the pod has been deleted and lives out its grace period.
 func (l *life) ending() bool { return l.pod.DeletionTimestamp != nil }
@@ -165,16 +166,29 @@ func (l *life) advance() {
 	l.forgetOldAttempts()
 }
 
-// wanted returns the containers that should be running and are not.
+// wanted returns the containers that should be running and are not. Ephemeral ones
+// wait for none of the others.
 func (l *life) wanted() []*unit {
+	if l.mainsDone() {
+		return nil
+	}
+	wanted := l.wantedInTurn()
+	for _, u := range l.extras {
+		if u.current == nil {
+			wanted = append(wanted, u)
+		}
+	}
+	return wanted
+}
+
+// wantedInTurn returns those of the pod's own containers that should be running
+// and are not, as far as their turn has come.
+func (l *life) wantedInTurn() []*unit {
 	var wanted []*unit
 	want := func(u *unit) {
 		if u.current == nil || u.restarts() {
 			wanted = append(wanted, u)
 		}
-	}
-	if l.mainsDone() {
-		return nil
 	}
 	begun := l.mainsBegun()
 	for _, u := range l.inits {

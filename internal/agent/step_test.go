@@ -63,6 +63,10 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 	switch d.Cmd {
 	case "pod":
 		return "", w.newPod(d.Input)
+	case "debug": // an ephemeral container
+		e := corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: arg("image", "busybox")}}
+		w.pod.Spec.EphemeralContainers = append(w.pod.Spec.EphemeralContainers, e)
+		return "", nil
 	case "step":
 		return w.step(), nil
 	case "advance":
@@ -258,17 +262,17 @@ func describeStatus(before, now *corev1.PodStatus) string {
 		}
 	}
 	line := func(c corev1.ContainerStatus) string {
-		text := fmt.Sprintf("%s ready=%v started=%v restarts=%d %s", c.Name, c.Ready, *c.Started, c.RestartCount, stateText(c.State))
+		text := fmt.Sprintf("%s ready=%v started=%v restarts=%d %s", c.Name, c.Ready, c.Started != nil && *c.Started, c.RestartCount, stateText(c.State))
 		if last := stateText(c.LastTerminationState); last != "" {
 			text += " last: " + last
 		}
 		return text
 	}
 	old := map[string]string{}
-	for _, c := range append(before.InitContainerStatuses, before.ContainerStatuses...) {
+	for _, c := range slices.Concat(before.InitContainerStatuses, before.ContainerStatuses, before.EphemeralContainerStatuses) {
 		old[c.Name] = line(c)
 	}
-	for _, c := range append(now.InitContainerStatuses, now.ContainerStatuses...) {
+	for _, c := range slices.Concat(now.InitContainerStatuses, now.ContainerStatuses, now.EphemeralContainerStatuses) {
 		if text := line(c); text != old[c.Name] {
 			fmt.Fprintln(&b, "status", text)
 		}

@@ -10,9 +10,10 @@ import (
 type unitKind int
 
 const (
-	mainUnit    unitKind = iota
-	initUnit             // runs to completion before those after it start
-	sidecarUnit          // an init container with restartPolicy Always
+	mainUnit      unitKind = iota
+	initUnit               // runs to completion before those after it start
+	sidecarUnit            // an init container with restartPolicy Always
+	ephemeralUnit          // added to the running pod to look into it; runs once, and decides nothing of the pod
 )
 
 // unit is one container of the pod with everything known of it.
@@ -26,9 +27,9 @@ type unit struct {
 	message  string
 }
 
-// units returns the pod's init containers and its main containers, in the order
-// of the spec.
-func (l *life) units() (inits, mains []*unit) {
+// units returns the pod's init containers, its main containers and its ephemeral
+// ones, each in the order of the spec.
+func (l *life) units() (inits, mains, extras []*unit) {
 	for i := range l.pod.Spec.InitContainers {
 		spec := &l.pod.Spec.InitContainers[i]
 		u := &unit{kind: initUnit, spec: spec, restart: initRestart(l.pod.Spec.RestartPolicy).orOwn(spec)}
@@ -42,7 +43,17 @@ func (l *life) units() (inits, mains []*unit) {
 		u := &unit{kind: mainUnit, spec: spec, restart: restart{policy: l.pod.Spec.RestartPolicy}.orOwn(spec)}
 		mains = append(mains, l.recall(u, l.pod.Status.ContainerStatuses))
 	}
-	return inits, mains
+	for i := range l.pod.Spec.EphemeralContainers {
+		u := &unit{kind: ephemeralUnit, spec: asContainer(&l.pod.Spec.EphemeralContainers[i]), restart: restart{policy: corev1.RestartPolicyNever}}
+		extras = append(extras, l.recall(u, l.pod.Status.EphemeralContainerStatuses))
+	}
+	return inits, mains, extras
+}
+
+// asContainer gives an ephemeral container as the container that it is: the two
+// types are the same, field by field.
+func asContainer(e *corev1.EphemeralContainer) *corev1.Container {
+	return (*corev1.Container)(&e.EphemeralContainerCommon)
 }
 
 // recall finds the records of a unit: the runtime's, and where the runtime has

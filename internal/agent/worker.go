@@ -224,6 +224,11 @@ func (w *worker) tell(e Event) {
 	path := ""
 	if e.Container != "" {
 		path = "spec.containers{" + e.Container + "}"
+		for i := range w.pod.Spec.EphemeralContainers {
+			if w.pod.Spec.EphemeralContainers[i].Name == e.Container {
+				path = "spec.ephemeralContainers{" + e.Container + "}"
+			}
+		}
 		for i := range w.pod.Spec.InitContainers {
 			if w.pod.Spec.InitContainers[i].Name == e.Container {
 				path = "spec.initContainers{" + e.Container + "}"

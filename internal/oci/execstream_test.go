@@ -355,3 +355,32 @@ func TestTellConmonThatIsGone(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A container may share the processes of another.
+func TestProcessesOfAnother(t *testing.T) {
+	m := newMachine(t)
+	m.run()
+	first := m.spec("exec sleep 611")
+	m.start(first)
+	second := m.spec("busybox ps; kill -9 1; exec sleep 612") // which it may not
+	second.PodUID = first.PodUID
+	second.PIDOf = first.ID
+	m.start(second)
+	waitFor(t, "the processes", func() bool { return strings.Contains(logText(t, second.LogPath), "sleep 611") })
+	if _, out, _ := m.execStream(second.ID, nil, "busybox", "ps"); !strings.Contains(out, "sleep 611") || !strings.Contains(out, "sleep 612") {
+		t.Errorf("a command sees %q", out)
+	}
+	lost := m.spec("true")
+	lost.PodUID, lost.PIDOf = first.PodUID, "nobody"
+	if _, err := m.Start(context.Background(), lost); err == nil || !strings.Contains(err.Error(), "container nobody does not exist") {
+		t.Errorf("the processes of nobody: %v", err)
+	}
+	// The first ends with its processes, of which the second's are some.
+	if err := m.Signal(context.Background(), first.ID, 9); err != nil {
+		t.Fatal(err)
+	}
+	m.exit(second.ID)
+	if err := m.Remove(context.Background(), second.ID); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -28,13 +28,20 @@ type podShare struct {
 // join finds the namespaces that a container shares with those of its pod, and
 // makes those that are not there.
 func (r *Runtime) join(ctx context.Context, spec *agent.ContainerSpec) (ns joined, err error) {
+	if spec.PIDOf != "" {
+		target, err := r.running(spec.PIDOf)
+		if err != nil {
+			return ns, fmt.Errorf("share processes: %w", err)
+		}
+		ns.pid = fmt.Sprintf("/proc/%d/ns/pid", target.Pid)
+	}
 	if spec.PID != agent.ScopePod && spec.IPC != agent.ScopePod {
 		return ns, nil
 	}
 	share := r.share(spec.PodUID)
 	share.mu.Lock()
 	defer share.mu.Unlock()
-	if spec.PID == agent.ScopePod {
+	if spec.PID == agent.ScopePod && spec.PIDOf == "" {
 		pid, err := r.startPause(ctx, spec)
 		if err != nil {
 			return ns, err
