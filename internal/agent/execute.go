@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/agent/podlog"
 	"windlass.dev/windlass/internal/agent/probe"
 	"windlass.dev/windlass/internal/agent/volume"
 )
@@ -311,10 +312,11 @@ func (w *worker) removeWork(act Act) work {
 			return nil, err
 		}
 		if !keepLog && logPath != "" {
-			for _, path := range []string{logPath, message} {
-				if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-					return nil, err
-				}
+			if err := podlog.Remove(logPath); err != nil {
+				return nil, err
+			}
+			if err := os.Remove(message); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
 			}
 		}
 		return func() {

@@ -11,6 +11,7 @@
 //	containers/<id>/{upper,work}     what the container writes
 //	containers/<id>/{pid,conmon.pid,oom}  written by runc and conmon
 //	containers/<id>/{attach,ctl,winsz}    conmon's socket and control pipes (attach.go)
+//	(its log)                        beside its rotated files, wherever the agent wants it (logs.go)
 //	run/exits/<id>                   the exit code, written by conmon (exits.go)
 //	run/exec-*                       of commands being run in containers (exec.go, execstream.go)
 //	run/runc/<id>                    the OCI runtime's own state

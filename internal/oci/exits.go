@@ -23,8 +23,8 @@ const lookAgain = 5 * time.Second
 // saw first is delivered too.
 func (r *Runtime) Exits() <-chan agent.Container { return r.exits }
 
-// Run watches for the ends of containers and delivers them to Exits, until ctx
-// ends. Call it once, and no Start after it: it takes the data directory's empty
+// Run watches for the ends of containers and delivers them to Exits, and rotates
+// the logs of those that run, until ctx ends. Call it once, and no Start after it: it takes the data directory's empty
 // control groups away.
 func (r *Runtime) Run(ctx context.Context) error {
 	watcher, err := fsnotify.NewWatcher()
@@ -36,6 +36,9 @@ func (r *Runtime) Run(ctx context.Context) error {
 		return fmt.Errorf("watch exits: %w", err)
 	}
 	defer r.cgroups.tidy()
+	var logs sync.WaitGroup
+	defer logs.Wait()
+	logs.Go(func() { r.keepLogs(ctx) })
 	r.settleAll() // those that ended before the watch
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()

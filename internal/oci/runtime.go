@@ -39,6 +39,8 @@ type Runtime struct {
 	boot        string // the ID of this boot
 	held        uint64 // our capabilities
 	oomScoreAdj int    // our own
+	logBytes    int64  // from when on a container's log file is rotated
+	logFiles    int    // of a log, at most
 
 	mu         sync.Mutex // guards what follows
 	containers map[string]*container
@@ -91,7 +93,7 @@ func open(config Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	r := &Runtime{dataDir: dataDir, log: log, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
+	r := &Runtime{dataDir: dataDir, log: log, logBytes: defaultLogBytes, logFiles: defaultLogFiles, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
 	for _, dir := range []string{r.containersDir(), r.exitDir(), r.stateDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err

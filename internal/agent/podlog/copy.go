@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -31,25 +32,35 @@ var errLimit = errors.New("byte limit reached")
 // flushes one whenever it has come to the end of a log that it follows.
 type Flusher interface{ Flush() error }
 
-// Copy writes the log file at path to w. With Follow it goes on until ended is
-// closed (and then to the end of the file) or ctx ends. The error is the file's,
-// the writer's, or nil.
+// Copy writes the log at path to w, from the oldest of its files on. With Follow it
+// goes on until ended is closed (and then to the end of the log) or ctx ends, across
+// rotations without a gap. The error is the files', the writer's, or nil.
 func Copy(ctx context.Context, w io.Writer, path string, options Options, ended <-chan struct{}) error {
-	f, err := os.Open(path)
+	c := copier{w: w, path: path, options: options, left: options.Limit}
+	defer c.close()
+	var wake *fsnotify.Watcher
+	if options.Follow { // before the first look
+		var err error
+		if wake, err = watch(path); err != nil {
+			return err
+		}
+		defer wake.Close()
+	}
+	files, err := openFiles(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	c.files = files
 	if options.HasTail {
-		if err := seekTail(f, options.Tail); err != nil {
+		if c.files, err = seekTail(files, options.Tail); err != nil {
 			return fmt.Errorf("find the last %d lines of %s: %w", options.Tail, path, err)
 		}
 	}
-	c := copier{w: w, options: options, left: options.Limit, in: bufio.NewReaderSize(f, 64<<10)}
+	c.in = bufio.NewReaderSize(c.files[0], 64<<10)
 	if options.Follow {
-		err = c.follow(ctx, path, ended)
+		err = c.follow(ctx, wake, ended)
 	} else {
-		err = c.drain()
+		err = c.drainAll()
 	}
 	if errors.Is(err, errLimit) {
 		return nil
@@ -60,8 +71,10 @@ func Copy(ctx context.Context, w io.Writer, path string, options Options, ended 
 // copier turns records into what the reader of a log wants to see.
 type copier struct {
 	w       io.Writer
+	path    string
 	options Options
 	left    int64
+	files   []*os.File // the one being read and those after it
 	in      *bufio.Reader
 	pending []byte // a record whose newline is not written yet
 	joined  bool   // the last record written was partial: no new line has begun
@@ -93,17 +106,84 @@ func (c *copier) drain() error {
 	}
 }
 
-func (c *copier) follow(ctx context.Context, path string, ended <-chan struct{}) error {
+// drainAll copies every whole record of every file that is there now.
+func (c *copier) drainAll() error {
+	for {
+		if err := c.drain(); err != nil || len(c.files) == 1 {
+			return err
+		}
+		c.next()
+	}
+}
+
+// next goes on with the file after the one that has been read.
+func (c *copier) next() {
+	_ = c.files[0].Close()
+	c.files, c.pending = c.files[1:], nil
+	c.in.Reset(c.files[0])
+}
+
+func (c *copier) close() { closeFiles(c.files) }
+
+// catchUp copies everything that is there, files that have come since included.
+// It reports false when the log has been deleted.
+func (c *copier) catchUp() (there bool, err error) {
+	for {
+		if err := c.drainAll(); err != nil {
+			return true, err
+		}
+		if there, err := c.findNext(); err != nil || !there || len(c.files) == 1 {
+			return there, err
+		}
+		// What was read last is written no more: its end is the end now.
+	}
+}
+
+// findNext opens the files after the one that has been read. It reports false
+// when the log has been deleted.
+func (c *copier) findNext() (there bool, err error) {
+	own, err := c.files[0].Stat()
+	if err != nil {
+		return true, err
+	}
+	if newest, err := os.Stat(c.path); err == nil && os.SameFile(newest, own) {
+		return true, nil
+	}
+	files, err := openFiles(c.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	for i, f := range files { // if it is not among them, it is older than all
+		if info, err := f.Stat(); err == nil && os.SameFile(info, own) {
+			closeFiles(files[:i+1])
+			files = files[i+1:]
+			break
+		}
+	}
+	c.files = append(c.files, files...)
+	return true, nil
+}
+
+// watch tells of changes of the files of a log.
+func watch(path string) (*fsnotify.Watcher, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch log files: %w", err)
+		return nil, fmt.Errorf("watch log files: %w", err)
 	}
-	defer watcher.Close()
-	if err := watcher.Add(path); err != nil {
-		return fmt.Errorf("watch %s: %w", path, err)
+	if err := watcher.Add(filepath.Dir(path)); err != nil {
+		_ = watcher.Close()
+		return nil, fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
 	}
+	return watcher, nil
+}
+
+func (c *copier) follow(ctx context.Context, wake *fsnotify.Watcher, ended <-chan struct{}) error {
 	for {
-		if err := c.drain(); err != nil {
+		there, err := c.catchUp()
+		if err != nil || !there {
 			return err
 		}
 		if f, ok := c.w.(Flusher); ok {
@@ -115,13 +195,14 @@ func (c *copier) follow(ctx context.Context, path string, ended <-chan struct{})
 		case <-ctx.Done():
 			return nil
 		case <-ended:
-			return c.drain()
-		case err := <-watcher.Errors:
-			return fmt.Errorf("watch %s: %w", path, err)
-		case change := <-watcher.Events:
-			if change.Has(fsnotify.Remove) {
-				return c.drain()
+			_, err := c.catchUp()
+			return err
+		case err := <-wake.Errors:
+			// Its queue overflowed: what it would have told is looked at now.
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				return fmt.Errorf("watch %s: %w", c.path, err)
 			}
+		case <-wake.Events:
 		}
 	}
 }
@@ -153,15 +234,32 @@ func (c *copier) write(record []byte) error {
 	return nil
 }
 
-// seekTail moves f to where its last n whole lines begin. The parts of a line
-// that was written in pieces count as one.
-func seekTail(f *os.File, n int64) error {
+// seekTail moves to where the last n whole lines of a log's files begin, and
+// returns the file in which that is and those after it. The parts of a line that
+// was written in pieces, into two files perhaps, count as one.
+func seekTail(files []*os.File, n int64) ([]*os.File, error) {
+	last := len(files) - 1
+	if n <= 0 {
+		_, err := files[last].Seek(0, io.SeekEnd)
+		closeFiles(files[:last])
+		return files[last:], err
+	}
+	for i := last; ; i-- {
+		found, all, err := seekLines(files[i], n)
+		if err != nil || !all || i == 0 {
+			closeFiles(files[:i])
+			return files[i:], err
+		}
+		n -= found
+	}
+}
+
+// seekLines moves f to where its last n whole lines begin. It returns how many it
+// found, and whether the line before them may have begun in the file before.
+func seekLines(f *os.File, n int64) (found int64, all bool, err error) {
 	end, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return err
-	}
-	if n <= 0 {
-		return nil
+		return 0, false, err
 	}
 	const block = 64 << 10
 	var tail []byte // from at to the end
@@ -171,25 +269,23 @@ func seekTail(f *os.File, n int64) error {
 		at -= size
 		part := make([]byte, size, size+int64(len(tail)))
 		if _, err := f.ReadAt(part, at); err != nil {
-			return err
+			return 0, false, err
 		}
 		tail = append(part, tail...)
 		if offset, ok := lastLines(tail, n, at == 0); ok {
-			_, err := f.Seek(at+int64(offset), io.SeekStart)
-			return err
+			_, err := f.Seek(at+offset, io.SeekStart)
+			return n, false, err
 		}
 	}
 	_, err = f.Seek(0, io.SeekStart)
-	return err
+	return countLines(tail), true, err
 }
 
 // lastLines returns where the last n lines begin in data, which ends with the
-// file, and whether it holds that many and what is before them shows it.
-func lastLines(data []byte, n int64, whole bool) (offset int, ok bool) {
+// file, if it holds one more before them. The data may begin within a record,
+// unless it is whole.
+func lastLines(data []byte, n int64, whole bool) (offset int64, ok bool) {
 	end := bytes.LastIndexByte(data, '\n') // what comes after is not written whole
-	if end < 0 {
-		return 0, whole
-	}
 	var lines int64
 	for end >= 0 {
 		begin := bytes.LastIndexByte(data[:end], '\n') + 1
@@ -198,10 +294,20 @@ func lastLines(data []byte, n int64, whole bool) (offset int, ok bool) {
 		}
 		if line, err := ParseLine(data[begin:end]); err == nil && !line.Partial {
 			if lines++; lines > n {
-				return end + 1, true
+				return int64(end) + 1, true
 			}
 		}
 		end = begin - 1
 	}
-	return 0, whole
+	return 0, false
+}
+
+// countLines counts the ends of lines in the records of a file.
+func countLines(data []byte) (lines int64) {
+	for record := range bytes.Lines(data) {
+		if line, err := ParseLine(record); err == nil && !line.Partial && bytes.HasSuffix(record, []byte("\n")) {
+			lines++
+		}
+	}
+	return lines
 }

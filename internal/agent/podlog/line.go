@@ -1,6 +1,7 @@
 // Package podlog reads the log files of containers, which are in the format of
 // the container runtime interface: a time, the stream, whether the line is
-// whole, and the text, as in "2016-10-06T00:17:09.669794202Z stdout F content".
+// whole, and the text, as in "2016-10-06T00:17:09.669794202Z stdout F content". It
+// rotates them as well (files.go).
 package podlog
 
 import (

@@ -1,0 +1,115 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/agent/podlog"
+)
+
+// As a kubelet has them by default.
+const (
+	defaultLogBytes = 10 << 20 // of a file
+	defaultLogFiles = 5
+)
+
+// How often the sizes of logs are looked at, and how often while one grows by a
+// file and more from one look to the next.
+const (
+	lookAtLogs      = time.Second
+	lookAtLogsAgain = 50 * time.Millisecond
+)
+
+// keepLogs rotates the logs of running containers until ctx ends.
+func (r *Runtime) keepLogs(ctx context.Context) {
+	told := map[string]bool{} // whose conmon has been asked to reopen its log, by container
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		next := lookAtLogs
+		running := map[string]bool{}
+		for _, rec := range r.runningRecords() {
+			running[rec.ID] = true
+			rotated, err := r.keepLog(rec, told)
+			if err != nil {
+				r.log.Warn("Rotating the log of a container", "container", rec.ID, "err", err)
+			}
+			if rotated {
+				next = lookAtLogsAgain
+			}
+		}
+		for id := range told {
+			if !running[id] {
+				delete(told, id)
+			}
+		}
+		timer.Reset(next)
+	}
+}
+
+// keepLog takes the rotation of a container's log one step on: a second name for
+// its file, conmon is told to begin another, and once it has, the oldest go. It
+// tells whether there is more to do soon. What has been done is seen from the
+// files; told only keeps conmon from being asked twice, for it would lose what it
+// has written in between.
+func (r *Runtime) keepLog(rec record, told map[string]bool) (soon bool, err error) {
+	rotating, err := podlog.Rotating(rec.LogPath)
+	if err != nil {
+		return false, ignoreAbsent(err)
+	}
+	if rotating {
+		if told[rec.ID] {
+			return true, nil
+		}
+		told[rec.ID] = true
+		return true, tellConmon(r.containerDir(rec.ID), "2 0 0\n")
+	}
+	if told[rec.ID] {
+		delete(told, rec.ID)
+		return true, podlog.Prune(rec.LogPath, r.logFiles, int64(r.logFiles)*r.logBytes)
+	}
+	info, err := os.Stat(rec.LogPath)
+	if err != nil || info.Size() < r.logBytes {
+		return false, ignoreAbsent(err)
+	}
+	if err := podlog.Rotate(rec.LogPath); err != nil {
+		return false, err
+	}
+	told[rec.ID] = true
+	return true, tellConmon(r.containerDir(rec.ID), "2 0 0\n")
+}
+
+// ignoreAbsent: the pod is being taken away.
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// runningRecords returns the records of the containers that run, but for those
+// that are being started or removed.
+func (r *Runtime) runningRecords() []record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []record
+	for _, c := range r.containers {
+		if !c.mu.TryLock() {
+			continue
+		}
+		if !c.gone && c.rec.Phase == agent.ContainerRunning {
+			list = append(list, c.rec)
+		}
+		c.mu.Unlock()
+	}
+	return list
+}
