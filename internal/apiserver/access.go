@@ -1,15 +1,12 @@
 package apiserver
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
@@ -23,15 +20,13 @@ import (
 	"k8s.io/apiserver/pkg/authorization/path"
 	authorizerunion "k8s.io/apiserver/pkg/authorization/union"
 
+	"windlass.dev/windlass/internal/apiserver/rbac"
 	"windlass.dev/windlass/internal/pki"
 )
 
 // openPaths may be read by everybody, so that a machine can be watched without
 // credentials.
 var openPaths = []string{"/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version"}
-
-// discoveryPaths may be read by everybody who is known.
-var discoveryPaths = []string{"/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/.well-known/openid-configuration", "/openid/v1/jwks"}
 
 // newAuthenticator knows the process's own requests, bearers of the authority's
 // client certificates and of tokens, and calls everyone else anonymous.
@@ -54,36 +49,17 @@ func authenticateLoopback(request *http.Request) (*authenticator.Response, bool,
 }
 
 // newAuthorizer lets masters do everything, everybody read the open paths, and
-// who is known learn what there is and who he is.
-func newAuthorizer() (authorizer.Authorizer, error) {
+// who has a role what that allows.
+func newAuthorizer(roles rbac.Source) (authorizer.Authorizer, error) {
 	open, err := path.NewAuthorizer(openPaths)
 	if err != nil {
 		return nil, fmt.Errorf("authorize the open paths: %w", err)
 	}
-	discovery, err := path.NewAuthorizer(discoveryPaths)
-	if err != nil {
-		return nil, fmt.Errorf("authorize discovery: %w", err)
-	}
 	return authorizerunion.New(
 		authorizerunion.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "open", Authorizer: open},
-		authorizerunion.NamedAuthorizer{AuthorizerName: "known", Authorizer: known(discovery)},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "rbac", Authorizer: rbac.Authorizer(roles)},
 	)
-}
-
-// known is what everybody may do who is known.
-func known(discovery authorizer.Authorizer) authorizer.Authorizer {
-	return authorizer.AuthorizerFunc(func(ctx context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
-		who := a.GetUser()
-		switch {
-		case who == nil || !slices.Contains(who.GetGroups(), user.AllAuthenticated):
-		case !a.IsResourceRequest():
-			return discovery.Authorize(ctx, a)
-		case a.GetVerb() == "create" && a.GetAPIGroup() == authenticationv1.GroupName && a.GetResource() == "selfsubjectreviews":
-			return authorizer.DecisionAllow, "", nil
-		}
-		return authorizer.DecisionNoOpinion, "", nil
-	})
 }
 
 // verifiedFor is how long a certificate that was verified is taken as good. The

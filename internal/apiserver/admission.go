@@ -15,12 +15,13 @@ import (
 
 // newAdmission returns what decides on a request beyond validation: the same, in
 // the same order, as Kubernetes' own plugins of these names.
-func newAdmission(namespaces, accounts rest.Getter, classes storageClasses, priorities priorityClasses) admission.Interface {
+func newAdmission(api *api) admission.Interface {
 	return admission.NewChainHandler(
-		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), namespaces},
-		podAdmission{admission.NewHandler(admission.Create), accounts},
-		priorityAdmission{admission.NewHandler(admission.Create, admission.Update), priorities},
-		storageAdmission{admission.NewHandler(admission.Create, admission.Update), classes},
+		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), api.namespaces},
+		podAdmission{admission.NewHandler(admission.Create), api.accounts},
+		priorityAdmission{admission.NewHandler(admission.Create, admission.Update), api.priorities},
+		storageAdmission{admission.NewHandler(admission.Create, admission.Update), api.classes},
+		noEscalation{admission.NewHandler(admission.Create, admission.Update), api.roles, api.may},
 	)
 }
 

@@ -7,15 +7,18 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
@@ -33,6 +36,8 @@ type api struct {
 	priorities priorityClasses
 	paths      map[schema.GroupVersion]map[string]rest.Storage
 	tokens     accountTokens
+	roles      storedRoles
+	may        authorizer.Authorizer
 	faults     []serviceFault // of stored services
 }
 
@@ -72,6 +77,14 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "serviceaccounts/token", tokenRequest{a.tokens})
 	a.put(authenticationv1.SchemeGroupVersion, "tokenreviews", newTokenReviews(a.tokens))
 	a.put(authenticationv1.SchemeGroupVersion, "selfsubjectreviews", newSelfSubjectReviews())
+	a.roles = newStoredRoles(opened)
+	if a.may, err = newAuthorizer(a.roles); err != nil {
+		return nil, err
+	}
+	for name, review := range newAccessReviews(a.may, a.roles) {
+		a.put(authorizationv1.SchemeGroupVersion, name, review)
+	}
+	a.put(authorizationv1.SchemeGroupVersion, "localsubjectaccessreviews", newLocalAccessReviews(a.may))
 
 	binder := binding{opened["pods"].Store}
 	a.put(core, "bindings", legacyBinding{binder})
@@ -121,7 +134,8 @@ func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage
 // groupOrder is the order in which discovery lists the groups, and in which
 // kubectl looks for a resource by its short name.
 var groupOrder = []schema.GroupVersion{
-	appsv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
+	appsv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, rbacv1.SchemeGroupVersion,
+	eventsv1.SchemeGroupVersion, coordinationv1.SchemeGroupVersion,
 	discoveryv1.SchemeGroupVersion, policyv1.SchemeGroupVersion, schedulingv1.SchemeGroupVersion, storagev1.SchemeGroupVersion,
 	metricsv1beta1.SchemeGroupVersion, v1alpha1.GroupVersion,
 }

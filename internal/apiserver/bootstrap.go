@@ -47,6 +47,9 @@ func bootstrap(ctx context.Context, config *rest.Config, cfg Config, faults []se
 	if err := ensurePriorities(ctx, client); err != nil {
 		return err
 	}
+	if err := ensureRoles(client); err != nil {
+		return err
+	}
 	tellFaults(ctx, client, faults)
 	return nil
 }

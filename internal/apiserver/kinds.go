@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -175,6 +176,18 @@ func kinds() map[string]*kind {
 
 		{group: "apps", resource: "controllerrevisions", singular: "controllerrevision",
 			newObject: object[appsv1.ControllerRevision], newList: object[appsv1.ControllerRevisionList]},
+
+		{group: rbacv1.GroupName, resource: "roles", singular: "role",
+			newObject: object[rbacv1.Role], newList: object[rbacv1.RoleList]},
+
+		{group: rbacv1.GroupName, resource: "rolebindings", singular: "rolebinding",
+			newObject: object[rbacv1.RoleBinding], newList: object[rbacv1.RoleBindingList]},
+
+		{group: rbacv1.GroupName, resource: "clusterroles", singular: "clusterrole", global: true,
+			newObject: object[rbacv1.ClusterRole], newList: object[rbacv1.ClusterRoleList]},
+
+		{group: rbacv1.GroupName, resource: "clusterrolebindings", singular: "clusterrolebinding", global: true,
+			newObject: object[rbacv1.ClusterRoleBinding], newList: object[rbacv1.ClusterRoleBindingList]},
 
 		{group: "coordination.k8s.io", resource: "leases", singular: "lease",
 			newObject: object[coordinationv1.Lease], newList: object[coordinationv1.LeaseList],

@@ -68,7 +68,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	generic.Authentication.Authenticator = newAuthenticator(cfg.Authority, api.tokens)
 	generic.Authentication.APIAudiences = authenticator.Audiences{issuerURL}
-	generic.AdmissionControl = newAdmission(api.namespaces, api.accounts, api.classes, api.priorities)
+	generic.AdmissionControl = newAdmission(api)
+	generic.Authorization.Authorizer = api.may
 
 	// The loopback configuration needs the handler, which needs a configuration.
 	loopback := &rest.Config{}
@@ -142,8 +143,7 @@ func secure(generic *genericapiserver.Config, cfg Config) error {
 		ClientCA:      clients,
 		MinTLSVersion: tls.VersionTLS12,
 	}
-	generic.Authorization.Authorizer, err = newAuthorizer()
-	return err
+	return nil
 }
 
 // tune sets what this server does with less than the library's defaults, which are

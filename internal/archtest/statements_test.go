@@ -45,6 +45,7 @@ var (
 		"proxy":       "internal/proxy",
 		"fit":         "internal/scheduler/fit",
 		"token":       "internal/apiserver/token",
+		"rbac":        "internal/apiserver/rbac",
 		"pki":         "internal/pki",
 		"validation":  "internal/apiserver/validation",
 		"rollout":     "internal/rollout",

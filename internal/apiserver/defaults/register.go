@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,6 +34,8 @@ func Register(scheme *runtime.Scheme) error {
 		kind(deployment, func(l *appsv1.DeploymentList) []appsv1.Deployment { return l.Items }),
 		kind(replicaSet, func(l *appsv1.ReplicaSetList) []appsv1.ReplicaSet { return l.Items }),
 		kind(statefulSet, func(l *appsv1.StatefulSetList) []appsv1.StatefulSet { return l.Items }),
+		kind(roleBinding, func(l *rbacv1.RoleBindingList) []rbacv1.RoleBinding { return l.Items }),
+		kind(clusterRoleBinding, func(l *rbacv1.ClusterRoleBindingList) []rbacv1.ClusterRoleBinding { return l.Items }),
 		kind(endpointSlice, func(l *discoveryv1.EndpointSliceList) []discoveryv1.EndpointSlice { return l.Items }),
 		kind(priorityClass, func(l *schedulingv1.PriorityClassList) []schedulingv1.PriorityClass { return l.Items }),
 		kind(storageClass, func(l *storagev1.StorageClassList) []storagev1.StorageClass { return l.Items }),

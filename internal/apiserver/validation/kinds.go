@@ -10,6 +10,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -73,6 +74,14 @@ func Create(obj runtime.Object) field.ErrorList {
 		return disruptionBudgetCreate(obj)
 	case *schedulingv1.PriorityClass:
 		return priorityClassCreate(obj)
+	case *rbacv1.Role:
+		return roleCreate(obj)
+	case *rbacv1.ClusterRole:
+		return clusterRoleCreate(obj)
+	case *rbacv1.RoleBinding:
+		return roleBindingCreate(obj)
+	case *rbacv1.ClusterRoleBinding:
+		return clusterRoleBindingCreate(obj)
 	case *storagev1.StorageClass:
 		return storageClassCreate(obj)
 	case *v1alpha1.RolloutRecord:
@@ -129,6 +138,14 @@ func Update(obj, old runtime.Object) field.ErrorList {
 		return replacing(obj, old, disruptionBudgetUpdate)
 	case *schedulingv1.PriorityClass:
 		return replacing(obj, old, priorityClassUpdate)
+	case *rbacv1.Role:
+		return replacing(obj, old, roleUpdate)
+	case *rbacv1.ClusterRole:
+		return replacing(obj, old, clusterRoleUpdate)
+	case *rbacv1.RoleBinding:
+		return replacing(obj, old, roleBindingUpdate)
+	case *rbacv1.ClusterRoleBinding:
+		return replacing(obj, old, clusterRoleBindingUpdate)
 	case *storagev1.StorageClass:
 		return replacing(obj, old, storageClassUpdate)
 	case *v1alpha1.RolloutRecord:
