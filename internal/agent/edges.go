@@ -75,6 +75,8 @@ type Container struct {
 	ExitCode   int
 	OOMKilled  bool
 
+	User *corev1.LinuxContainerUser // as whom its first process began; nil if that is not known
+
 	// StartError is why the attempt came to nothing. Only the agent knows of
 	// such attempts: a Runtime keeps no record of what it could not start.
 	StartError string

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -103,4 +104,32 @@ func TestShortenMessages(t *testing.T) {
 			t.Errorf("%d bytes, %+v", got, status.LastTerminationState.Terminated)
 		}
 	}
+}
+
+// FuzzLastWords: whatever a container writes, what is told is text, and no more
+// than its share.
+func FuzzLastWords(f *testing.F) {
+	f.Add([]byte("good-bye"), uint8(1))
+	f.Add([]byte("a\xff\xc3"), uint8(12))
+	f.Add([]byte(strings.Repeat("ü", 3000)), uint8(7))
+	a := &Agent{cfg: Config{DataDir: f.TempDir()}}
+	pod := &corev1.Pod{}
+	pod.UID = "uid"
+	pod.Spec.Containers = []corev1.Container{{Name: "c", TerminationMessagePath: "/m"}}
+	f.Fuzz(func(t *testing.T, written []byte, containers uint8) {
+		mounts, err := a.messageMount(pod, &pod.Spec.Containers[0], 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(mounts[0].Source, written, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		statuses := make([]corev1.ContainerStatus, max(containers, 1))
+		ended := &corev1.ContainerStateTerminated{Message: a.lastWords(pod, Container{Name: "c"})}
+		statuses[0].State.Terminated = ended
+		shortenMessages(statuses)
+		if !utf8.ValidString(ended.Message) || len(ended.Message) > podMessagesLimit/len(statuses) {
+			t.Errorf("%d bytes of %d: %q", len(ended.Message), len(written), ended.Message)
+		}
+	})
 }

@@ -145,10 +145,25 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 			if c.ID != "" {
 				status.ContainerID = runtimeScheme + c.ID
 			}
+			if c.User != nil {
+				status.User = &corev1.ContainerUser{Linux: c.User}
+			}
+			status.AllocatedResources, status.Resources = grantedTo(u.spec)
+			if u.spec.Lifecycle != nil {
+				status.StopSignal = u.spec.Lifecycle.StopSignal
+			}
 		}
 		statuses = append(statuses, status)
 	}
 	return statuses
+}
+
+// grantedTo is what a container that has been started was given: what it asked for.
+func grantedTo(c *corev1.Container) (corev1.ResourceList, *corev1.ResourceRequirements) {
+	if len(c.Resources.Requests)+len(c.Resources.Limits) == 0 {
+		return nil, nil
+	}
+	return c.Resources.Requests, &corev1.ResourceRequirements{Requests: c.Resources.Requests, Limits: c.Resources.Limits}
 }
 
 // state is a container's present state. A container that ended and will be

@@ -11,7 +11,7 @@ import (
 // documents have tables of statements, at least so many of them, each with what shows it.
 var documents = map[string]int{
 	"deployments.md":  80,
-	"pods.md":         30,
+	"pods.md":         75,
 	"statefulsets.md": 40,
 	"storage.md":      45,
 }

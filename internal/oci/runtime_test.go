@@ -44,6 +44,15 @@ func TestStart(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+	t.Run("the user is told", func(t *testing.T) {
+		spec := m.spec("true")
+		spec.User = "web"
+		spec.Security.SupplementalGroups = []int64{2000}
+		if got := m.start(spec).User; got == nil || got.UID != 1000 || got.GID != 1001 || !slices.Equal(got.SupplementalGroups, []int64{1001, 1002, 2000}) {
+			t.Errorf("got %+v", got)
+		}
+		m.exit(spec.ID)
+	})
 	t.Run("unknown user", func(t *testing.T) {
 		spec := m.spec("true")
 		spec.User = "nobody-here"

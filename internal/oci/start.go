@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"windlass.dev/windlass/internal/agent"
 )
 
@@ -116,7 +118,7 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 		return err
 	}
 	timing.done("rootfs")
-	if err := r.writeBundle(spec, shared, dir, rootfs); err != nil {
+	if rec.User, err = r.writeBundle(spec, shared, dir, rootfs); err != nil {
 		return err
 	}
 	timing.done("bundle")
@@ -149,11 +151,11 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 	return nil
 }
 
-// writeBundle writes config.json.
-func (r *Runtime) writeBundle(spec *agent.ContainerSpec, shared joined, dir, rootfs string) error {
+// writeBundle writes config.json and returns whom the first process begins as.
+func (r *Runtime) writeBundle(spec *agent.ContainerSpec, shared joined, dir, rootfs string) (*corev1.LinuxContainerUser, error) {
 	who, err := lookupUser(rootfs, spec.User)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	on := host{
 		rootfs:       rootfs,
@@ -169,21 +171,21 @@ func (r *Runtime) writeBundle(spec *agent.ContainerSpec, shared joined, dir, roo
 	}
 	if spec.Security.Privileged {
 		if on.devices, err = hostDevices(); err != nil {
-			return fmt.Errorf("devices of this machine: %w", err)
+			return nil, fmt.Errorf("devices of this machine: %w", err)
 		}
 	}
 	config, notes, err := buildSpec(spec, on)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, note := range notes {
 		r.log.Warn("Container gets less than it asks for", "container", spec.ID, "what", note)
 	}
 	data, err := json.Marshal(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+	return userOf(config.Process.User), os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
 }
 
 // stages keeps how long each part of a start took.

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // identity is who a container's process runs as.
@@ -71,4 +73,13 @@ func openInRoot(rootfs, name string) (io.ReadCloser, error) {
 		return nil, errors.Join(fmt.Errorf("/%s of the image is not a regular file", name), err, f.Close())
 	}
 	return f, nil
+}
+
+// userOf is a process' user as the API tells it.
+func userOf(u specs.User) *corev1.LinuxContainerUser {
+	told := &corev1.LinuxContainerUser{UID: int64(u.UID), GID: int64(u.GID)}
+	for _, g := range u.AdditionalGids {
+		told.SupplementalGroups = append(told.SupplementalGroups, int64(g))
+	}
+	return told
 }
