@@ -106,15 +106,25 @@ func newIPCNamespace() (*os.File, error) {
 		err  error
 	}
 	made := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	var unshare func()
+	unshare = func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() { // the first thread never ends, and what it has /proc tells of the process
+			defer runtime.UnlockOSThread()
+			done := make(chan struct{})
+			go func() { defer close(done); unshare() }() // on another, while this one is held
+			<-done
+			return
+		}
+		// It is never unlocked: the thread ends with the goroutine.
 		if err := unix.Unshare(unix.CLONE_NEWIPC); err != nil {
 			made <- result{err: err}
 			return
 		}
 		file, err := os.Open(fmt.Sprintf("/proc/%d/task/%d/ns/ipc", os.Getpid(), unix.Gettid()))
 		made <- result{file, err}
-	}()
+	}
+	go unshare()
 	r := <-made
 	return r.file, r.err
 }

@@ -183,6 +183,28 @@ func TestScopes(t *testing.T) {
 	}
 }
 
+// TestNewIPCNamespace: one is made on any thread but the first, by which the
+// process is known.
+func TestNewIPCNamespace(t *testing.T) {
+	needContainers(t)
+	before, err := os.Readlink("/proc/self/ns/ipc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		file, err := newIPCNamespace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if after, err := os.Readlink("/proc/self/ns/ipc"); err != nil || after != before {
+		t.Errorf("the process was in %s, is in %s, %v", before, after, err)
+	}
+}
+
 // TestPauseProgram: the program is a sound executable for each architecture.
 func TestPauseProgram(t *testing.T) {
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
