@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,7 +36,7 @@ func TestRestartOfServer(t *testing.T) {
 	if list[0].StartedAt = list[0].StartedAt.Local(); !list[0].StartedAt.Equal(first.StartedAt) {
 		t.Errorf("started at %v, was %v", list[0].StartedAt, first.StartedAt)
 	}
-	if list[0].StartedAt = first.StartedAt; list[0] != first {
+	if list[0].StartedAt = first.StartedAt; !reflect.DeepEqual(list[0], first) {
 		t.Errorf("got %+v, was %+v", list[0], first)
 	}
 	if list[1].Phase != agent.ContainerExited || list[1].ExitCode != 9 {
