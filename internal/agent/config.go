@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 
 	"k8s.io/client-go/tools/record"
@@ -18,7 +19,7 @@ import (
 type Config struct {
 	NodeName string
 	NodeIP   netip.Addr
-	PodCIDR  netip.Prefix // this node's share of the pod range
+	PodCIDR  netip.Prefix // that the node brings along; invalid: its range is given to it
 	DataDir  string       // pods' directories and logs are kept below it
 
 	// Client reads and writes the API. Cache has informers for pods, services,
@@ -46,6 +47,7 @@ type Config struct {
 	// what volumes refer to has to be there, but no file is made for a pod.
 	NoFiles bool
 
+	Metrics  http.Handler // of this process, for the API server at /metrics of Listener; nil serves none
 	Listener net.Listener // for the API server: logs and connections to pods; nil serves none
 	TLS      *tls.Config  // for Listener; it has to require client certificates
 

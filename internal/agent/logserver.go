@@ -56,6 +56,9 @@ func (a *Agent) Handler(ctx context.Context) http.Handler {
 		mux.HandleFunc("POST "+path, handler)
 	}
 	a.serveUsage(mux)
+	if a.cfg.Metrics != nil {
+		mux.Handle("GET /metrics", a.cfg.Metrics)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
 	return mux
 }

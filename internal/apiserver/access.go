@@ -19,14 +19,16 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/authorization/path"
 	authorizerunion "k8s.io/apiserver/pkg/authorization/union"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
 
 	"windlass.dev/windlass/internal/apiserver/rbac"
+	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/pki"
 )
 
-// openPaths may be read by everybody, so that a machine can be watched without
-// credentials.
-var openPaths = []string{"/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version"}
+// openPaths are for everybody: a machine can be watched without credentials, and
+// one that wants to join has none yet; the joiner looks at its token.
+var openPaths = []string{"/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version", join.Path}
 
 // newAuthenticator knows the process's own requests, bearers of the authority's
 // client certificates and of tokens, and calls everyone else anonymous.
@@ -48,15 +50,16 @@ func authenticateLoopback(request *http.Request) (*authenticator.Response, bool,
 	return &authenticator.Response{User: loopbackUser}, true, nil
 }
 
-// newAuthorizer lets masters do everything, everybody read the open paths, and
-// who has a role what that allows.
-func newAuthorizer(roles rbac.Source) (authorizer.Authorizer, error) {
+// newAuthorizer lets masters do everything, nodes what their work needs, everybody
+// use the open paths, and who has a role what that allows.
+func newAuthorizer(pods, volumes *registry.Store, roles rbac.Source) (authorizer.Authorizer, error) {
 	open, err := path.NewAuthorizer(openPaths)
 	if err != nil {
 		return nil, fmt.Errorf("authorize the open paths: %w", err)
 	}
 	return authorizerunion.New(
 		authorizerunion.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "node", Authorizer: authorizer.AuthorizerFunc(nodeAuthorizer{pods, volumes}.Authorize)},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "open", Authorizer: open},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "rbac", Authorizer: rbac.Authorizer(roles)},
 	)

@@ -18,6 +18,7 @@ import (
 func newAdmission(api *api) admission.Interface {
 	return admission.NewChainHandler(
 		namespaceLifecycle{admission.NewHandler(admission.Create, admission.Delete), api.namespaces},
+		nodeRestriction{admission.NewHandler(admission.Create, admission.Update)},
 		podAdmission{admission.NewHandler(admission.Create), api.accounts},
 		priorityAdmission{admission.NewHandler(admission.Create, admission.Update), api.priorities},
 		storageAdmission{admission.NewHandler(admission.Create, admission.Update), api.classes},

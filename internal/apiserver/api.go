@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
@@ -38,6 +39,9 @@ type api struct {
 	tokens     accountTokens
 	roles      storedRoles
 	may        authorizer.Authorizer
+	pods       *registry.Store
+	volumes    *registry.Store // PersistentVolumes
+	joiner     joiner
 	faults     []serviceFault // of stored services
 }
 
@@ -67,6 +71,8 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "namespaces/status", a.namespaces.resource.status()) // with what newNamespaces changed: it must not delete
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
 
+	a.pods, a.volumes = opened["pods"].Store, opened["persistentvolumes"].Store
+	a.joiner = joiner{cfg, opened["secrets"].Store, opened["nodes"].Store, opened["leases"].Store}
 	agents, err := newAgents(cfg, opened["nodes"].Store)
 	if err != nil {
 		return nil, err
@@ -78,7 +84,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(authenticationv1.SchemeGroupVersion, "tokenreviews", newTokenReviews(a.tokens))
 	a.put(authenticationv1.SchemeGroupVersion, "selfsubjectreviews", newSelfSubjectReviews())
 	a.roles = newStoredRoles(opened)
-	if a.may, err = newAuthorizer(a.roles); err != nil {
+	if a.may, err = newAuthorizer(a.pods, a.volumes, a.roles); err != nil {
 		return nil, err
 	}
 	for name, review := range newAccessReviews(a.may, a.roles) {

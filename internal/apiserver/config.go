@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/pki"
 	"windlass.dev/windlass/internal/store"
 )
@@ -38,6 +39,13 @@ type Config struct {
 
 	// NodePorts is the range of node ports, 30000 to 32767 when zero.
 	NodePorts PortRange
+
+	// Cluster is what machines that join are told of the cluster.
+	Cluster join.Cluster
+
+	// NodeCertificateLife is how long the certificate of a node that joins is
+	// good, a year when zero.
+	NodeCertificateLife time.Duration
 
 	// Ready reports why the parts beside the API are not ready yet; /readyz waits for
 	// it to return nil. It may be nil.
@@ -79,6 +87,9 @@ func (c *Config) complete() error {
 	}
 	if c.DialPod == nil {
 		c.DialPod = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	if c.NodeCertificateLife == 0 {
+		c.NodeCertificateLife = nodeCertificateLife
 	}
 	if !c.AdvertiseAddress.IsValid() {
 		c.AdvertiseAddress = netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apiserver/pkg/server/healthz"
 	"k8s.io/client-go/rest"
 
+	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/pki"
 )
 
@@ -86,6 +88,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := api.tokens.publish(server, cfg); err != nil {
 		return nil, err
 	}
+	server.Handler.NonGoRestfulMux.Handle(join.Path, api.joiner)
 	lazyOpenAPI(server)
 	noExtensions(server)
 	s := &Server{generic: server, config: cfg, faults: api.faults, failed: make(chan error, 1)}
@@ -129,7 +132,9 @@ func secure(generic *genericapiserver.Config, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("serving certificate: %w", err)
 	}
-	certificate, err := dynamiccertificates.NewStaticCertKeyContent("apiserver", pair.Cert, pair.Key)
+	// With the authority's own: a machine that joins knows that by its hash.
+	chain := append(slices.Clone(pair.Cert), cfg.Authority.PEM()...)
+	certificate, err := dynamiccertificates.NewStaticCertKeyContent("apiserver", chain, pair.Key)
 	if err != nil {
 		return fmt.Errorf("serving certificate: %w", err)
 	}

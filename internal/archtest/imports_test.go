@@ -18,14 +18,15 @@ const module = "windlass.dev/windlass/"
 // its own subpackages. A part that is not listed may import none.
 var allowed = map[string][]string{
 	"cmd/windlass":         {"internal/cli"},
-	"internal/cli":         {"internal/server", "internal/image", "internal/foresight", "api/v1alpha1", "internal/rolloutview"},
+	"internal/cli":         {"internal/server", "internal/join", "internal/pki", "internal/image", "internal/foresight", "api/v1alpha1", "internal/rolloutview"},
 	"internal/server":      {"*"}, // the composition root
 	"internal/agent":       {"api/v1alpha1", "internal/hijack"},
-	"internal/oci":         {"internal/agent"}, // adapters implement
-	"internal/image":       {"internal/agent"}, // what the agent
-	"internal/network":     {"internal/agent"}, // declares
+	"internal/oci":         {"internal/agent"},                     // adapters implement
+	"internal/image":       {"internal/agent"},                     // what the agent
+	"internal/network":     {"internal/agent", "internal/overlay"}, // declares
 	"internal/proxy":       {"api/v1alpha1"},
-	"internal/apiserver":   {"internal/store", "internal/pki", "internal/hijack", "api/v1alpha1"},
+	"internal/apiserver":   {"internal/store", "internal/pki", "internal/join", "internal/hijack", "api/v1alpha1"},
+	"internal/join":        {"internal/pki"},
 	"internal/controller":  {"internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"api/v1alpha1"},
 	"internal/rollout":     {"api/v1alpha1"},

@@ -57,9 +57,12 @@ func (b *rolloutBench) run(ctx context.Context) (result *rolloutResult, err erro
 	ended := make(chan error, 1)
 	go func() {
 		ended <- server.Run(own, server.Options{
-			DataDir: dir, Listen: "127.0.0.1:0", NodeName: benchName, HollowNodes: b.nodes, Version: b.version,
+			NodeOptions: server.NodeOptions{
+				DataDir: dir, NodeName: benchName, Version: b.version,
+				Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
+			},
+			Listen: "127.0.0.1:0", HollowNodes: b.nodes,
 			PodRange: netip.MustParsePrefix(defaultPodRange), ServiceRange: netip.MustParsePrefix(defaultServiceRange),
-			Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 		})
 	}()
 	defer func() {

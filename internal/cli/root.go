@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 		Version:       version,
 	}
 	root.SetVersionTemplate("windlass {{.Version}}\n")
-	root.AddCommand(newServer(), newImage(), newKubectl(), newReset(), newBench(), newRollout(), newPlan())
+	root.AddCommand(newServer(), newAgent(), newToken(), newImage(), newKubectl(), newReset(), newBench(), newRollout(), newPlan())
 	return root
 }
 

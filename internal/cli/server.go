@@ -2,13 +2,11 @@ package cli
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/server"
 )
 
@@ -20,9 +18,8 @@ const (
 
 func newServer() *cobra.Command {
 	var options server.Options
-	gc := image.DefaultThresholds
-	var podRange, serviceRange, nodeIP, logLevel string
-	var policy func() (server.Policy, error)
+	var node nodeFlags
+	var podRange, serviceRange string
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run everything on this machine: store, API, controllers, scheduler, agent, service proxy and DNS",
@@ -47,38 +44,19 @@ httpd:v2-absent, httpd:v2-crash.`,
 			if options.ServiceRange, err = parseRange("--service-range", serviceRange); err != nil {
 				return err
 			}
-			if nodeIP != "" {
-				if options.NodeIP, err = netip.ParseAddr(nodeIP); err != nil {
-					return fmt.Errorf("--node-ip %q is no IP address: give one of this machine's, such as 192.168.1.10", nodeIP)
-				}
-			}
-			if options.Policy, err = policy(); err != nil {
+			if err := node.complete(&options.NodeOptions); err != nil {
 				return err
 			}
-			var level slog.Level
-			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
-				return fmt.Errorf("--log-level %q: use debug, info, warn or error", logLevel)
-			}
-			options.ImageGC, options.Version = &gc, version
-			options.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 			return server.Run(c.Context(), options)
 		},
 	}
-	dataDirFlag(cmd, &options.DataDir)
+	node.add(cmd, &options.NodeOptions)
 	flags := cmd.Flags()
 	flags.StringVar(&options.Listen, "listen", ":6443", "address of the API")
-	flags.StringVar(&options.NodeName, "node-name", "", "name of this node (default: the host's name)")
-	flags.StringVar(&nodeIP, "node-ip", "", "address of this node (default: of the interface with the default route)")
-	flags.IntVar(&options.AgentPort, "agent-port", 10250, "port on which the agent serves logs to the API")
 	flags.StringVar(&podRange, "pod-range", defaultPodRange, "addresses for pods, as a CIDR")
 	flags.StringVar(&serviceRange, "service-range", defaultServiceRange, "addresses for Services, as a CIDR")
-	flags.IntVar(&gc.High, "image-gc-high-threshold", image.DefaultThresholds.High, "percent of the disk in use from which on unused images are deleted; 100 is never")
-	flags.IntVar(&gc.Low, "image-gc-low-threshold", image.DefaultThresholds.Low, "percent of the disk in use down to which unused images are deleted")
-	flags.DurationVar(&gc.MinAge, "minimum-image-ttl-duration", image.DefaultThresholds.MinAge, "how long an image stays at least")
-	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
+	flags.DurationVar(&options.NodeCertificateLife, "node-certificate-life", 365*24*time.Hour, "how long the certificates of nodes that join are good; they renew them when a third is left")
 	flags.IntVar(&options.HollowNodes, "hollow-nodes", 0, "have so many nodes that run no containers in place of this machine, to try rollouts on; needs no root")
-	policy = nodePolicyFlags(flags)
-	flags.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
 

@@ -35,17 +35,20 @@ type publisher struct {
 	log    *slog.Logger
 	wake   chan struct{}
 
+	endpointOnly bool // the Service is made by another node
+
 	service *corev1.Service            // as it is made
 	slice   *discoveryv1.EndpointSlice // as it should be, but for the owner
 }
 
 func newPublisher(config Config, udp, tcp int32) *publisher {
 	return &publisher{
-		client:  config.Client,
-		log:     config.Log,
-		wake:    make(chan struct{}, 1),
-		service: serviceFor(config.ClusterIP.String()),
-		slice:   sliceFor(config.NodeName, config.Address.String(), udp, tcp),
+		client:       config.Client,
+		log:          config.Log,
+		wake:         make(chan struct{}, 1),
+		endpointOnly: config.EndpointOnly,
+		service:      serviceFor(config.ClusterIP.String()),
+		slice:        sliceFor(config.NodeName, config.Address.String(), udp, tcp),
 	}
 }
 
@@ -127,6 +130,9 @@ func (p *publisher) run(ctx context.Context) {
 func (p *publisher) publish(ctx context.Context) error {
 	var service corev1.Service
 	err := p.client.Get(ctx, dnsService, &service)
+	if apierrors.IsNotFound(err) && p.endpointOnly {
+		return nil // until the cache tells of it
+	}
 	if apierrors.IsNotFound(err) {
 		return p.create(ctx, p.service.DeepCopy())
 	}

@@ -41,6 +41,10 @@ type Config struct {
 	Client       client.Client
 	Cache        Informers // a cache.Cache whose Services and EndpointSlices are whole
 
+	// EndpointOnly leaves the Service kube-dns to another node: this one is only an
+	// endpoint of it, once it is there.
+	EndpointOnly bool
+
 	Domain    string       // of the cluster; default "cluster.local"
 	Resolvers string       // path of a resolv.conf; default /etc/resolv.conf
 	Log       *slog.Logger // default slog.Default

@@ -12,12 +12,16 @@
 // be done every few milliseconds: each pod has a socket table of its own, and one
 // request asks for all of it.
 //
+// Packets to other nodes' pods go through a VXLAN device (vxlan.go), which the
+// kernel is told all of: a route, the peer's hardware address, and the peer's
+// address. Nothing is learned or asked for on the wire.
+//
 // What is known of a pod is on disk: the file <data>/network/pods/<uid> holds
 // its address, <data>/run/netns/<uid> is its namespace, bind-mounted. After a
 // reboot, or in another mount namespace, Setup finds or makes what is missing
 // and keeps the address.
 //
-// No packet for the service range can leave the node: an unreachable route
-// covers it, under a route to the bridge that brings local packets to the
+// No packet for the service range can leave the node, nor one for a pod that no
+// node has: unreachable routes cover the ranges. The former is under a route to the bridge that brings local packets to the
 // proxy's rules.
 package network

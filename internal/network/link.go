@@ -28,10 +28,10 @@ func linkName(podUID string) string {
 }
 
 // ensureBridge returns the bridge, made and up, with its address.
-func ensureBridge(name string, ip netip.Addr, bits int) (netlink.Link, error) {
+func ensureBridge(name string, ip netip.Addr, bits, mtu int) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
-	attrs.MTU = uplinkMTU()
+	attrs.MTU = mtu
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add: %w", err)
 	}
@@ -49,11 +49,37 @@ func ensureBridge(name string, ip netip.Addr, bits int) (netlink.Link, error) {
 			return nil, fmt.Errorf("set its hardware address: %w", err)
 		}
 	}
+	if bridge.Attrs().MTU != mtu {
+		if err := netlink.LinkSetMTU(bridge, mtu); err != nil {
+			return nil, fmt.Errorf("set its MTU to %d: %w", mtu, err)
+		}
+	}
 	address := &netlink.Addr{IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(bits, 32)}}
 	if err := netlink.AddrReplace(bridge, address); err != nil {
 		return nil, fmt.Errorf("give it the address %s: %w", ip, err)
 	}
+	if err := removeOtherAddresses(bridge, address); err != nil {
+		return nil, err
+	}
 	return bridge, netlink.LinkSetUp(bridge)
+}
+
+// removeOtherAddresses takes away those that the bridge had when the node had
+// another pod range, which may be another node's now.
+func removeOtherAddresses(bridge netlink.Link, keep *netlink.Addr) error {
+	addresses, err := netlink.AddrList(bridge, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list its addresses: %w", err)
+	}
+	for _, address := range addresses {
+		if address.Equal(*keep) {
+			continue
+		}
+		if err := netlink.AddrDel(bridge, &address); err != nil {
+			return fmt.Errorf("remove its address %s: %w", address.IPNet, err)
+		}
+	}
+	return nil
 }
 
 // loopbackUp sets lo up, which in a new network namespace nobody else does.
@@ -72,23 +98,6 @@ const bridgePrefix = 0x0a
 // the pod that has the address next is not sought at the old one.
 func hardwareAddr(ip netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x0e, 0x58}, ip.AsSlice()...)
-}
-
-// uplinkMTU is the MTU of the default route's interface, or Ethernet's.
-func uplinkMTU() int {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return 1500
-	}
-	for _, route := range routes {
-		if route.LinkIndex == 0 || route.Dst != nil && !route.Dst.IP.IsUnspecified() {
-			continue
-		}
-		if link, err := netlink.LinkByIndex(route.LinkIndex); err == nil && link.Attrs().MTU > 0 {
-			return link.Attrs().MTU
-		}
-	}
-	return 1500
 }
 
 // connect joins the pod's namespace to the bridge with a veth pair and gives

@@ -19,6 +19,8 @@ type Config struct {
 	DataDir      string       // directory of the node's data
 	Bridge       string       // name of the bridge, "windlass0"
 	PodRange     netip.Prefix // this node's share of the pod addresses; its first address is the bridge's
+	AllPods      netip.Prefix // addresses of all nodes' pods, which must not leave but to a node; invalid: only this node's
+	Underlay     netip.Addr   // this node's address, by which others reach it; invalid, or not a link's: there are no others
 	ServiceRange netip.Prefix // addresses of Services, which must not leave the node
 
 	// ContainerPids returns the processes of a pod's running containers, whose
@@ -74,12 +76,15 @@ func (n *Network) EnsureHost(context.Context) error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("set loopback up: %w", err)
 	}
-	bridge, err := ensureBridge(n.cfg.Bridge, n.addresses.gateway, n.cfg.PodRange.Bits())
+	bridge, err := ensureBridge(n.cfg.Bridge, n.addresses.gateway, n.cfg.PodRange.Bits(), n.podMTU())
 	if err != nil {
 		return fmt.Errorf("set up the bridge %s: %w", n.cfg.Bridge, err)
 	}
 	if err := ensureRoutes(bridge, n.cfg.ServiceRange); err != nil {
 		return fmt.Errorf("route the service range %s: %w", n.cfg.ServiceRange, err)
+	}
+	if err := ensureRefusal(n.cfg.AllPods); err != nil {
+		return fmt.Errorf("route the pod range %s: %w", n.cfg.AllPods, err)
 	}
 	return setSysctls(hostSysctls(n.cfg.Bridge))
 }

@@ -17,8 +17,22 @@ const (
 	metricUnreachable = 1 << 24
 )
 
+// ensureRefusal refuses what goes to a pod of no node, rather than the default
+// route sending it away: the ranges of nodes have routes that are narrower.
+func ensureRefusal(pods netip.Prefix) error {
+	if !pods.IsValid() {
+		return nil
+	}
+	return netlink.RouteReplace(&netlink.Route{Dst: ipNet(pods), Type: unix.RTN_UNREACHABLE, Priority: metricUnreachable})
+}
+
+// ipNet returns an IPv4 network as netlink wants it.
+func ipNet(prefix netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: prefix.Masked().Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), 32)}
+}
+
 func ensureRoutes(bridge netlink.Link, services netip.Prefix) error {
-	dst := &net.IPNet{IP: services.Addr().AsSlice(), Mask: net.CIDRMask(services.Bits(), 32)}
+	dst := ipNet(services)
 	unreachable := &netlink.Route{Dst: dst, Type: unix.RTN_UNREACHABLE, Priority: metricUnreachable}
 	if err := netlink.RouteReplace(unreachable); err != nil {
 		return fmt.Errorf("unreachable: %w", err)

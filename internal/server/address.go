@@ -6,12 +6,14 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+
+	"windlass.dev/windlass/internal/network"
 )
 
 // nodeAddress finds the address by which this node is known: of the interface
 // with the default route, else the first global one, else fallback, for a host
-// that has nothing but loopback. Interfaces named in own are Windlass's.
-func nodeAddress(fallback netip.Addr, own string) (netip.Addr, error) {
+// that has nothing but loopback. Windlass's own interfaces do not count.
+func nodeAddress(fallback netip.Addr) (netip.Addr, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list network interfaces: %w", err)
@@ -23,7 +25,7 @@ func nodeAddress(fallback netip.Addr, own string) (netip.Addr, error) {
 	var first netip.Addr
 	for _, link := range links {
 		attrs := link.Attrs()
-		if attrs.Flags&net.FlagUp == 0 || attrs.Flags&net.FlagLoopback != 0 || attrs.Name == own || link.Type() == "veth" && attrs.MasterIndex != 0 {
+		if attrs.Flags&net.FlagUp == 0 || attrs.Flags&net.FlagLoopback != 0 || attrs.Name == bridge || attrs.Name == network.OverlayLink || link.Type() == "veth" && attrs.MasterIndex != 0 {
 			continue
 		}
 		addr, ok := globalIPv4(link)

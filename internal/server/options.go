@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -14,23 +15,38 @@ import (
 	"windlass.dev/windlass/internal/agent/eviction"
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/image"
+	"windlass.dev/windlass/internal/join"
 )
+
+// NodeOptions are what a user can set about a machine that is a node.
+type NodeOptions struct {
+	DataDir    string            // everything is kept here; made when it is not there
+	NodeName   string            // "" is the host's name in lower case
+	NodeIP     netip.Addr        // invalid means: find it
+	NodeLabels map[string]string // beside those that every node has
+	AgentPort  int               // where the agent serves the API server
+	Runtime    string            // OCI runtime, a name or a path
+	Policy     Policy            // how this machine husbands what it has
+	ImageGC    *image.Thresholds // when unused images go; nil is image.DefaultThresholds
+	Version    string            // of Windlass, told in the node's info
+	Log        *slog.Logger
+}
 
 // Options are what a user can set about a server.
 type Options struct {
-	DataDir      string            // everything is kept here; made when it is not there
-	Listen       string            // address of the API, host:port
-	NodeName     string            // "" is the host's name in lower case
-	NodeIP       netip.Addr        // invalid means: find it
-	AgentPort    int               // where the agent serves logs to the API
-	PodRange     netip.Prefix      // addresses for pods; this node has the first /24 of it
-	ServiceRange netip.Prefix      // addresses for Services
-	Runtime      string            // OCI runtime, a name or a path
-	HollowNodes  int               // so many nodes without containers in place of this machine; 0 is the machine
-	Policy       Policy            // how this machine husbands what it has
-	ImageGC      *image.Thresholds // when unused images go; nil is image.DefaultThresholds
-	Version      string            // of Windlass, told in the node's info
-	Log          *slog.Logger
+	NodeOptions
+	Listen              string        // address of the API, host:port
+	PodRange            netip.Prefix  // addresses for pods; this node has the first /24 of it
+	ServiceRange        netip.Prefix  // addresses for Services
+	HollowNodes         int           // so many nodes without containers in place of this machine; 0 is the machine
+	NodeCertificateLife time.Duration // of nodes that join; 0 is a year
+}
+
+// AgentOptions are what a user can set about a machine that joins a cluster.
+type AgentOptions struct {
+	NodeOptions
+	Server string // URL of the API server; "" where the machine has joined before
+	Token  string // to join with; not needed where the machine has joined before
 }
 
 // Policy is how a node husbands what it has.
@@ -52,7 +68,7 @@ const clusterDomain = "cluster.local"
 const nodeBits = 24
 
 // complete fills in what was left open and refuses what cannot work.
-func (o *Options) complete() error {
+func (o *NodeOptions) complete() error {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -69,6 +85,20 @@ func (o *Options) complete() error {
 	}
 	if problems := validation.IsDNS1123Subdomain(o.NodeName); len(problems) > 0 {
 		return fmt.Errorf("node name %q: %s (give one with --node-name)", o.NodeName, strings.Join(problems, "; "))
+	}
+	for name, value := range o.NodeLabels {
+		problems := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(value)...)
+		if len(problems) > 0 {
+			return fmt.Errorf("--node-label %s=%s: %s", name, value, strings.Join(problems, "; "))
+		}
+	}
+	return nil
+}
+
+// complete fills in what was left open and refuses what cannot work.
+func (o *Options) complete() error {
+	if err := o.NodeOptions.complete(); err != nil {
+		return err
 	}
 	if o.PodRange.Overlaps(o.ServiceRange) {
 		return fmt.Errorf("--pod-range %s and --service-range %s overlap: choose two that do not", o.PodRange, o.ServiceRange)
@@ -88,11 +118,21 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// nodeRange is this node's share of the pod range.
-func (o *Options) nodeRange() netip.Prefix { return netip.PrefixFrom(o.PodRange.Addr(), nodeBits) }
+// cluster is what the server tells its nodes of the cluster.
+func (o *Options) cluster() join.Cluster {
+	return join.Cluster{PodRange: o.PodRange, ServiceRange: o.ServiceRange, DNS: o.clusterDNS(), Domain: clusterDomain}
+}
 
-// gateway is the address of this node's bridge.
-func (o *Options) gateway() netip.Addr { return o.PodRange.Addr().Next() }
+// podRanges is how the pod range is shared out. Hollow nodes bring theirs.
+func (o *Options) podRanges() PodRanges {
+	if o.HollowNodes > 0 {
+		return PodRanges{}
+	}
+	return PodRanges{Within: o.PodRange, Bits: nodeBits, Reserved: map[string]netip.Prefix{o.NodeName: o.nodeRange()}}
+}
+
+// nodeRange is the share of the pod range of the server's own node.
+func (o *Options) nodeRange() netip.Prefix { return netip.PrefixFrom(o.PodRange.Addr(), nodeBits) }
 
 // clusterDNS is the address that pods ask for names: the tenth of the range.
 func (o *Options) clusterDNS() netip.Addr {

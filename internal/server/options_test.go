@@ -9,8 +9,8 @@ import (
 func TestOptions(t *testing.T) {
 	base := func() Options {
 		return Options{
-			DataDir: t.TempDir(), NodeName: "node",
-			PodRange: netip.MustParsePrefix("10.42.0.0/16"), ServiceRange: netip.MustParsePrefix("10.43.0.0/16"),
+			NodeOptions: NodeOptions{DataDir: t.TempDir(), NodeName: "node"},
+			PodRange:    netip.MustParsePrefix("10.42.0.0/16"), ServiceRange: netip.MustParsePrefix("10.43.0.0/16"),
 		}
 	}
 	for _, test := range []struct {
@@ -25,6 +25,7 @@ func TestOptions(t *testing.T) {
 		{"hollow nodes", func(o *Options) { o.HollowNodes = 256 }, ""},
 		{"too many hollow nodes", func(o *Options) { o.HollowNodes = 257 }, "a number from 1 to 256"},
 		{"fewer than none", func(o *Options) { o.HollowNodes = -1 }, "--hollow-nodes -1"},
+		{"label", func(o *Options) { o.NodeLabels = map[string]string{"zone": "not a label"} }, "--node-label zone=not a label"},
 		{"node name", func(o *Options) { o.NodeName = "Node_1" }, `"Node_1"`},
 	} {
 		o := base()

@@ -3,11 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -23,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/controller/deployment"
@@ -36,16 +31,14 @@ import (
 	nodecontroller "windlass.dev/windlass/internal/controller/node"
 	"windlass.dev/windlass/internal/controller/persistentvolume"
 	"windlass.dev/windlass/internal/controller/podgc"
+	"windlass.dev/windlass/internal/controller/podrange"
 	"windlass.dev/windlass/internal/controller/replicaset"
 	"windlass.dev/windlass/internal/controller/rolloutrecord"
 	"windlass.dev/windlass/internal/controller/service"
 	"windlass.dev/windlass/internal/controller/serviceaccount"
 	"windlass.dev/windlass/internal/controller/statefulset"
 	"windlass.dev/windlass/internal/controller/tainteviction"
-	"windlass.dev/windlass/internal/dns"
 	"windlass.dev/windlass/internal/event"
-	"windlass.dev/windlass/internal/image"
-	"windlass.dev/windlass/internal/proxy"
 	"windlass.dev/windlass/internal/scheduler"
 )
 
@@ -56,7 +49,7 @@ const stopPatience = 10 * time.Second
 func (n *node) run(ctx context.Context) error {
 	events, stopEvents := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEvents()
-	mgr, err := NewManager(events, n.api.ClientConfig(), n.authority.PEM())
+	mgr, err := NewManager(events, n.api.ClientConfig(), n.authority.PEM(), n.podRanges())
 	if err != nil {
 		return err
 	}
@@ -70,7 +63,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	n.progress.expect("controllers")
 	n.progress.expect("node")
-	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "nodes", len(names), "first", names[0], "address", n.NodeIP.String())
+	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "nodes", len(names), "first", names[0], "address", n.advertised().String())
 	parts := append([]part{
 		{"store", n.watchStore},
 		{"API server", n.api.Run},
@@ -82,26 +75,20 @@ func (n *node) run(ctx context.Context) error {
 // machineParts makes the parts of a server whose node is this machine, and
 // returns them with the node's name.
 func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, []string, error) {
-	n.pods = mgr.GetCache()
-	agent, err := n.agent(events, mgr)
+	pair, err := n.authority.Serving("agent", n.NodeName, n.machine.NodeIP.String())
 	if err != nil {
 		return nil, nil, err
 	}
-	proxy, err := n.proxy(mgr)
+	certificate, err := pair.TLS()
 	if err != nil {
 		return nil, nil, err
 	}
-	names, err := n.dns(mgr)
-	if err != nil {
-		return nil, nil, err
-	}
-	return []part{
-		{"image service", n.serveImages},
-		{"containers", n.runtime.Run},
-		{"service proxy", measured(proxy)},
-		{"DNS", measured(names)},
-		{"agent", agent.Run},
-	}, []string{n.NodeName}, nil
+	parts, err := n.machine.parts(events, mgr, identity{
+		certificate: func() *tls.Certificate { return &certificate },
+		authority:   n.authority.Pool(),
+		ofServer:    true,
+	})
+	return parts, []string{n.NodeName}, err
 }
 
 // hollowParts makes the part that is the hollow nodes, and returns it with
@@ -140,11 +127,14 @@ func (n *node) watchStore(ctx context.Context) error {
 	}
 }
 
+// PodRanges is how the addresses for pods are shared out to nodes.
+type PodRanges = podrange.Ranges
+
 // NewManager makes the manager with all controllers and the scheduler, for an
 // API that config leads to and whose authority has the certificate ca, in PEM.
 // Its cache is the one that all parts of a process read. Events are written
-// until their context ends.
-func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Manager, error) {
+// until their context ends. Nodes get their share of ranges, unless that is empty.
+func NewManager(events context.Context, config *rest.Config, ca []byte, ranges PodRanges) (ctrl.Manager, error) {
 	config = rest.CopyConfig(config)
 	config.WarningHandlerWithContext = rest.NoWarnings{} // they are for people: this process uses the legacy Endpoints on purpose
 	kinds, err := newScheme()
@@ -189,6 +179,12 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 		{"taint-eviction-controller", tainteviction.Setup},
 		{"disruption-controller", disruption.Setup},
 		{"endpoint-controller", func(m manager.Manager, _ record.EventRecorder) error { return endpoints.Setup(m) }},
+		{"cidrAllocator", func(m manager.Manager, r record.EventRecorder) error {
+			if !ranges.Within.IsValid() {
+				return nil
+			}
+			return podrange.Setup(m, r, ranges)
+		}},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
 		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},
 		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
@@ -206,96 +202,6 @@ func NewManager(events context.Context, config *rest.Config, ca []byte) (ctrl.Ma
 	return mgr, nil
 }
 
-func (n *node) agent(events context.Context, mgr ctrl.Manager) (*agent.Agent, error) {
-	recorder, err := event.NewRecorder(events, n.api.ClientConfig(), mgr.GetScheme(), "kubelet", n.NodeName)
-	if err != nil {
-		return nil, fmt.Errorf("event recorder of the agent: %w", err)
-	}
-	pair, err := n.authority.Serving("agent", n.NodeName, n.NodeIP.String())
-	if err != nil {
-		return nil, err
-	}
-	certificate, err := pair.TLS()
-	if err != nil {
-		return nil, err
-	}
-	direct, err := client.NewWithWatch(n.api.ClientConfig(), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
-	if err != nil {
-		return nil, fmt.Errorf("client of the agent: %w", err)
-	}
-	listener, err := net.Listen("tcp", n.agentAddress())
-	if err != nil {
-		return nil, fmt.Errorf("the agent's address %s: %w (give another --agent-port)", n.agentAddress(), err)
-	}
-	return agent.New(agent.Config{
-		NodeName: n.NodeName,
-		NodeIP:   n.NodeIP,
-		PodCIDR:  n.nodeRange(),
-		DataDir:  n.DataDir,
-		Client:   mgr.GetClient(),
-		Direct:   direct,
-		Cache:    mgr.GetCache(),
-		Recorder: recorder,
-		Runtime:  n.runtime,
-		Images:   n.images,
-		Network:  n.network,
-		Meter:    n.runtime,
-		Listener: listener,
-		TLS: &tls.Config{
-			Certificates: []tls.Certificate{certificate},
-			ClientCAs:    n.authority.Pool(),
-			ClientAuth:   tls.RequireAndVerifyClientCert,
-			MinVersion:   tls.VersionTLS12,
-		},
-		Policy:     n.Policy,
-		Version:    n.Version,
-		Kubernetes: apiserver.Version(),
-		ClusterDNS: []netip.Addr{n.clusterDNS()},
-		Domain:     clusterDomain,
-		Log:        n.Log,
-	})
-}
-
-func (n *node) dns(mgr ctrl.Manager) (*dns.Server, error) {
-	return dns.New(dns.Config{
-		NodeName:     n.NodeName,
-		Address:      n.gateway(),
-		ClusterIP:    n.clusterDNS(),
-		PodRange:     n.PodRange,
-		ServiceRange: n.ServiceRange,
-		Client:       mgr.GetClient(),
-		Cache:        mgr.GetCache(),
-		Domain:       clusterDomain,
-		Log:          n.Log,
-	})
-}
-
-func (n *node) proxy(mgr ctrl.Manager) (*proxy.Proxy, error) {
-	return proxy.New(proxy.Config{
-		NodeName:     n.NodeName,
-		PodRange:     n.PodRange,
-		ServiceRange: n.ServiceRange,
-		Bridge:       bridge,
-		Client:       mgr.GetClient(),
-		Cache:        mgr.GetCache(),
-		Log:          n.Log,
-	})
-}
-
-// serveImages answers `windlass image` on a socket in the data directory.
-func (n *node) serveImages(ctx context.Context) error {
-	listener, err := image.Listen(n.DataDir)
-	if err != nil {
-		return err
-	}
-	images := &http.Server{Handler: n.images.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	context.AfterFunc(ctx, func() { _ = images.Close() })
-	if err := images.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
 // becomeReady says when the parts have begun: the caches are filled, and the
 // nodes are Ready in the API.
 func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager, names []string) error {
@@ -304,12 +210,8 @@ func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager, names []string
 	}
 	n.progress.reached("controllers")
 	for _, name := range names {
-		for !nodeReady(ctx, mgr, name) {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(10 * time.Millisecond):
-			}
+		if !awaitNode(ctx, mgr.GetCache(), name) {
+			return nil
 		}
 	}
 	n.progress.reached("node")
@@ -318,9 +220,21 @@ func (n *node) becomeReady(ctx context.Context, mgr ctrl.Manager, names []string
 	return nil
 }
 
-func nodeReady(ctx context.Context, mgr ctrl.Manager, name string) bool {
+// awaitNode waits until a node is Ready in the API; false when ctx ends before.
+func awaitNode(ctx context.Context, reader client.Reader, name string) bool {
+	for !nodeReady(ctx, reader, name) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+func nodeReady(ctx context.Context, reader client.Reader, name string) bool {
 	var object corev1.Node
-	if err := mgr.GetCache().Get(ctx, types.NamespacedName{Name: name}, &object); err != nil {
+	if err := reader.Get(ctx, types.NamespacedName{Name: name}, &object); err != nil {
 		return false
 	}
 	for _, condition := range object.Status.Conditions {

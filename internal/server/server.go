@@ -8,17 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/apiserver"
-	"windlass.dev/windlass/internal/image"
-	"windlass.dev/windlass/internal/network"
 	"windlass.dev/windlass/internal/oci"
 	"windlass.dev/windlass/internal/pki"
 	"windlass.dev/windlass/internal/store"
@@ -53,16 +47,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return n.run(ctx)
 }
 
-// leanMemory trades a little CPU for a heap that stays small while objects
-// churn. GOGC in the environment overrides it.
-func leanMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-}
-
-// node is everything that one server consists of. With hollow nodes there is no
-// runtime, no images and no network.
+// node is everything that one server consists of.
 type node struct {
 	Options
 	began     time.Time
@@ -70,10 +55,7 @@ type node struct {
 	store     *store.Store
 	authority *pki.Authority
 	api       *apiserver.Server
-	runtime   *oci.Runtime
-	images    *image.Store
-	network   *network.Network
-	pods      client.Reader // of the cluster's pods, once the parts are made
+	machine   *machine // nil with hollow nodes
 	progress  progress
 }
 
@@ -89,10 +71,10 @@ func newNode(ctx context.Context, o Options) (n *node, err error) {
 	if n.listener, err = listen(o.Listen); err != nil {
 		return n, err
 	}
-	if o.HollowNodes > 0 {
-		n.NodeIP = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	} else if err = n.makeNetwork(ctx); err != nil {
-		return n, err
+	if o.HollowNodes == 0 {
+		if err = n.openMachine(ctx); err != nil {
+			return n, err
+		}
 	}
 	if n.authority, err = pki.Open(filepath.Join(o.DataDir, "pki")); err != nil {
 		return n, err
@@ -106,7 +88,10 @@ func newNode(ctx context.Context, o Options) (n *node, err error) {
 		Listener:         n.listener,
 		AdvertiseAddress: n.advertised(),
 		ServiceRange:     o.ServiceRange,
+		Cluster:          o.cluster(),
 		Ready:            n.progress.ready,
+
+		NodeCertificateLife: o.NodeCertificateLife,
 	})
 	if err != nil {
 		return n, err
@@ -114,46 +99,22 @@ func newNode(ctx context.Context, o Options) (n *node, err error) {
 	return n, n.writeKubeconfig()
 }
 
-// makeNetwork makes the node's runtime, images and network, and finds the
-// node's address.
-func (n *node) makeNetwork(ctx context.Context) (err error) {
-	if n.runtime, err = oci.New(oci.Config{DataDir: n.DataDir, RuntimePath: n.Runtime, Log: n.Log}); err != nil {
-		return err
+// openMachine makes this machine a node, after finding its address.
+func (n *node) openMachine(ctx context.Context) (err error) {
+	m := &machine{NodeOptions: n.NodeOptions, cluster: n.cluster(), podRange: n.nodeRange()}
+	if !m.NodeIP.IsValid() {
+		if m.NodeIP, err = nodeAddress(m.gateway()); err != nil {
+			return err
+		}
 	}
-	if n.images, err = image.New(image.Config{DataDir: n.DataDir, Thresholds: n.ImageGC, InUse: n.imagesInUse, Log: n.Log}); err != nil {
-		return err
-	}
-	n.network, err = network.New(network.Config{
-		DataDir:       n.DataDir,
-		Bridge:        bridge,
-		PodRange:      n.nodeRange(),
-		ServiceRange:  n.ServiceRange,
-		ContainerPids: n.runtime.Pids,
-		Log:           n.Log,
-	})
-	if err != nil {
-		return err
-	}
-	if err := n.network.EnsureHost(ctx); err != nil {
-		return err
-	}
-	if !n.NodeIP.IsValid() {
-		n.NodeIP, err = nodeAddress(n.gateway(), bridge)
-	}
-	return err
-}
-
-// imagesInUse returns the images that must stay, each with who uses it.
-func (n *node) imagesInUse(ctx context.Context) (map[string][]string, error) {
-	return agent.ImagesInUse(ctx, n.runtime, n.pods, n.NodeName)
+	n.machine = m
+	return m.open(ctx)
 }
 
 // close lets go of what newNode opened, in reverse.
 func (n *node) close() {
-	if n.images != nil {
-		if err := n.images.Close(); err != nil {
-			n.Log.Warn("image store not closed", "error", err)
-		}
+	if n.machine != nil {
+		n.machine.close()
 	}
 	if n.store != nil {
 		n.store.Close()
@@ -180,7 +141,10 @@ func (n *node) advertised() netip.Addr {
 	if ip := n.listenIP(); ip.IsValid() && !ip.IsUnspecified() {
 		return ip
 	}
-	return n.NodeIP
+	if n.machine == nil {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return n.machine.NodeIP
 }
 
 func (n *node) listenIP() netip.Addr {
@@ -206,9 +170,4 @@ func (n *node) writeKubeconfig() error {
 		return err
 	}
 	return n.authority.WriteKubeconfig(filepath.Join(n.DataDir, "kubeconfig"), "https://"+net.JoinHostPort(host, port), pki.UserAdmin, admin)
-}
-
-// agentAddress is where the agent serves.
-func (n *node) agentAddress() string {
-	return net.JoinHostPort(n.NodeIP.String(), strconv.Itoa(n.AgentPort))
 }

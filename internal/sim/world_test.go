@@ -100,7 +100,7 @@ func (w *world) startControllers() {
 	config := rest.CopyConfig(w.api)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return w.breaker.of(next) })
 	ctx, cancel := context.WithCancel(context.Background())
-	mgr, err := server.NewManager(ctx, config, w.ca)
+	mgr, err := server.NewManager(ctx, config, w.ca, server.PodRanges{})
 	if err != nil {
 		cancel()
 		w.t.Fatal(err)

@@ -22,6 +22,7 @@ type Cluster struct {
 
 	server *exec.Cmd
 	exited chan error
+	space  *namespace // of a Fleet's
 	// Wrap goes before every command, the server's as well: another namespace, say.
 	Wrap []string
 }
@@ -61,9 +62,9 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 		select {
 		case err := <-c.exited:
 			c.exited <- err
-			return fmt.Errorf("the server ended before it was ready: %w\n%s", err, c.logTail())
+			return fmt.Errorf("the server ended before it was ready: %w\n%s", err, c.LogTail())
 		case <-ctx.Done():
-			return fmt.Errorf("the server is not ready: %w\n%s", ctx.Err(), c.logTail())
+			return fmt.Errorf("the server is not ready: %w\n%s", ctx.Err(), c.LogTail())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if _, err := os.Stat(c.Kubeconfig()); err != nil {
@@ -133,7 +134,7 @@ func (c *Cluster) Stop() error {
 		return err
 	case <-time.After(30 * time.Second):
 		_ = c.server.Process.Kill()
-		return fmt.Errorf("the server did not end within 30 s of SIGTERM\n%s", c.logTail())
+		return fmt.Errorf("the server did not end within 30 s of SIGTERM\n%s", c.LogTail())
 	}
 }
 
@@ -147,7 +148,8 @@ func (c *Cluster) Destroy(ctx context.Context) error {
 	return errors.Join(stop, err)
 }
 
-func (c *Cluster) logTail() string {
+// LogTail is the end of the server's log.
+func (c *Cluster) LogTail() string {
 	log, _ := os.ReadFile(c.LogPath())
 	return string(log[max(0, len(log)-4000):])
 }

@@ -1,0 +1,173 @@
+package apiserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/generic/registry"
+
+	"windlass.dev/windlass/internal/join"
+	"windlass.dev/windlass/internal/pki"
+)
+
+const (
+	// nodeCertificateLife is how long the certificate of a node is good, if
+	// Config does not say.
+	nodeCertificateLife = 365 * 24 * time.Hour
+
+	// liveFor is how long a node counts as live after it has renewed its Lease.
+	liveFor = 40 * time.Second
+
+	// joinLimit bounds the body of a request to join, in bytes.
+	joinLimit = 64 << 10
+)
+
+// joiner answers machines that want to be nodes: who has a token gets a
+// certificate for a name that no live node has; who has a certificate gets the
+// next one. Anybody may ask.
+type joiner struct {
+	config                 Config
+	secrets, nodes, leases *registry.Store
+}
+
+// ServeHTTP implements http.Handler.
+func (j joiner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, answer := http.StatusOK, join.Answer{Time: time.Now(), Cluster: j.config.Cluster}
+	certificate, err := j.answer(r)
+	switch reason := apierrors.APIStatus(nil); {
+	case err == nil:
+		answer.Certificate = certificate
+	case isStatus(err, &reason):
+		status, answer.Refused = int(reason.Status().Code), reason.Status().Message
+	default:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // who has gone asks again
+}
+
+func isStatus(err error, into *apierrors.APIStatus) bool {
+	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // made here
+	*into = status
+	return ok
+}
+
+// answer returns the certificate that a request asks for; errors that are the
+// requester's are API statuses.
+func (j joiner) answer(r *http.Request) ([]byte, error) {
+	if r.Method != http.MethodPost {
+		return nil, apierrors.NewMethodNotSupported(corev1.Resource("nodes"), r.Method)
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, joinLimit))
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	var asked join.Request
+	if err := json.Unmarshal(body, &asked); err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the request to join cannot be read: %v", err))
+	}
+	if problems := validation.IsDNS1123Subdomain(asked.Node); len(problems) > 0 {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("node name %q: %s (give one with --node-name)", asked.Node, strings.Join(problems, "; ")))
+	}
+	if err := j.admit(r, asked); err != nil {
+		return nil, err
+	}
+	if err := j.checkAddress(r.Context(), asked); err != nil {
+		return nil, err
+	}
+	certificate, err := j.config.Authority.SignNode(asked.Certificate, asked.Node, asked.Address, j.config.NodeCertificateLife)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return certificate, nil
+}
+
+// admit says whether a requester may be the node that it wants to be.
+func (j joiner) admit(r *http.Request, asked join.Request) error {
+	if asked.Token == "" {
+		user, ok := request.UserFrom(r.Context())
+		if !ok || user.GetName() != pki.NodeUser(asked.Node) {
+			return apierrors.NewUnauthorized(fmt.Sprintf("without a token only node %s itself gets its certificate, by the one that it has; join anew with --token", asked.Node))
+		}
+		return nil
+	}
+	token, err := join.ParseToken(asked.Token)
+	if err != nil {
+		return apierrors.NewUnauthorized(err.Error())
+	}
+	var secret *corev1.Secret
+	found, err := j.secrets.Get(request.WithNamespace(r.Context(), metav1.NamespaceSystem), join.SecretName(token.ID), &metav1.GetOptions{})
+	switch {
+	case err == nil:
+		secret = found.(*corev1.Secret)
+	case !apierrors.IsNotFound(err):
+		return fmt.Errorf("read token %s: %w", token.ID, err)
+	}
+	if err := join.Check(token, secret, time.Now()); err != nil {
+		return apierrors.NewUnauthorized(err.Error())
+	}
+	return j.checkName(r.Context(), asked.Node)
+}
+
+// checkName refuses the name of a node that is live: two machines would take
+// each other's pods away.
+func (j joiner) checkName(ctx context.Context, name string) error {
+	found, err := j.leases.Get(request.WithNamespace(ctx, corev1.NamespaceNodeLease), name, &metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the Lease of node %s: %w", name, err)
+	}
+	renewed := found.(*coordinationv1.Lease).Spec.RenewTime
+	if renewed == nil || time.Since(renewed.Time) > liveFor {
+		return nil
+	}
+	return conflict("node %s is there and lives (heard of %s ago): give this machine another --node-name; if it is this machine, "+
+		"whose data directory is lost, wait until that node is NotReady (%s)", name, time.Since(renewed.Time).Round(time.Second), liveFor)
+}
+
+// conflict is a status of code 409 with no more than a message.
+func conflict(format string, args ...any) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusConflict, Reason: metav1.StatusReasonConflict, Message: fmt.Sprintf(format, args...),
+	}}
+}
+
+// checkAddress refuses an address that is not the node's own: its certificate
+// would let it pass for who has it.
+func (j joiner) checkAddress(ctx context.Context, asked join.Request) error {
+	address := asked.Address
+	if !proxyable(address.String()) || j.config.ServiceRange.Contains(address) || j.config.Cluster.PodRange.Contains(address) {
+		return apierrors.NewBadRequest(fmt.Sprintf("node address %s: want one of the machine's, that other machines reach, outside the ranges of pods and Services (give it with --node-ip)", address))
+	}
+	if address == j.config.AdvertiseAddress {
+		return conflict("address %s is the server's: give this machine's with --node-ip", address)
+	}
+	listed, err := j.nodes.List(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("list nodes: %w", err)
+	}
+	for _, node := range listed.(*corev1.NodeList).Items {
+		for _, has := range node.Status.Addresses {
+			if parsed, err := netip.ParseAddr(has.Address); err == nil && parsed == address && node.Name != asked.Node {
+				return conflict("address %s is node %s's: give this machine's with --node-ip, or, if that node is no more, `kubectl delete node %s`", address, node.Name, node.Name)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"windlass.dev/windlass/internal/image"
+	"windlass.dev/windlass/internal/server"
+)
+
+// nodeFlags are those of a machine that is a node.
+type nodeFlags struct {
+	nodeIP, logLevel string
+	policy           func() (server.Policy, error)
+	gc               image.Thresholds
+}
+
+// add adds the flags to a command that runs this machine as a node.
+func (f *nodeFlags) add(cmd *cobra.Command, options *server.NodeOptions) {
+	dataDirFlag(cmd, &options.DataDir)
+	flags := cmd.Flags()
+	flags.StringVar(&options.NodeName, "node-name", "", "name of this node (default: the host's name)")
+	flags.StringVar(&f.nodeIP, "node-ip", "", "address of this node, that other nodes reach (default: found by the routes)")
+	flags.StringToStringVar(&options.NodeLabels, "node-label", nil, "label of this node, as name=value; may be repeated")
+	flags.IntVar(&options.AgentPort, "agent-port", 10250, "port on which the agent serves the API server: logs and connections to pods")
+	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
+	f.policy = nodePolicyFlags(flags)
+	flags.IntVar(&f.gc.High, "image-gc-high-threshold", image.DefaultThresholds.High, "percent of the disk in use from which on unused images are deleted; 100 is never")
+	flags.IntVar(&f.gc.Low, "image-gc-low-threshold", image.DefaultThresholds.Low, "percent of the disk in use down to which unused images are deleted")
+	flags.DurationVar(&f.gc.MinAge, "minimum-image-ttl-duration", image.DefaultThresholds.MinAge, "how long an image stays at least")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// complete reads what the flags said into options.
+func (f *nodeFlags) complete(options *server.NodeOptions) error {
+	if f.nodeIP != "" {
+		var err error
+		if options.NodeIP, err = netip.ParseAddr(f.nodeIP); err != nil {
+			return fmt.Errorf("--node-ip %q is no IP address: give one of this machine's, such as 192.168.1.10", f.nodeIP)
+		}
+	}
+	var err error
+	if options.Policy, err = f.policy(); err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return fmt.Errorf("--log-level %q: use debug, info, warn or error", f.logLevel)
+	}
+	options.ImageGC, options.Version = &f.gc, version
+	options.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return nil
+}

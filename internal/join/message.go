@@ -1,0 +1,35 @@
+package join
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Path is where the API server answers Requests, by POST.
+const Path = "/windlass/join"
+
+// Request asks for a node's certificate: with a token, or, from a client that
+// bears the node's certificate already, without.
+type Request struct {
+	Token       string     `json:"token,omitempty"`
+	Node        string     `json:"node"`
+	Address     netip.Addr `json:"address"` // at which the API server reaches the agent
+	Certificate []byte     `json:"certificateRequest"`
+}
+
+// Answer is what comes of a Request: the node's certificate, in PEM, and what a
+// node must know of its cluster; or else Refused.
+type Answer struct {
+	Certificate []byte    `json:"certificate,omitempty"`
+	Cluster     Cluster   `json:"cluster"`
+	Time        time.Time `json:"time"` // by the server's clock
+	Refused     string    `json:"refused,omitempty"`
+}
+
+// Cluster is what is the same for all nodes of a cluster.
+type Cluster struct {
+	PodRange     netip.Prefix `json:"podRange"`     // of all nodes' pods
+	ServiceRange netip.Prefix `json:"serviceRange"` // of Services
+	DNS          netip.Addr   `json:"dns"`          // that pods ask for names
+	Domain       string       `json:"domain"`       // that the names of Services end in
+}
