@@ -82,25 +82,30 @@ func Rotating(path string) (bool, error) {
 
 // Prune deletes the oldest files of a log: so many stay at most, with the one that
 // is being written, and so many bytes, but for that one and the newest before it.
+// The oldest goes first, so that what is missing is older than all that is there.
 func Prune(path string, files int, bytes int64) error {
 	numbers, err := rotated(path)
 	if err != nil {
 		return fmt.Errorf("prune log: %w", err)
 	}
-	slices.Reverse(numbers)
-	var errs []error
 	var sum int64
-	for i, n := range numbers {
-		info, err := os.Stat(rotatedPath(path, n))
+	kept := 0
+	for kept < len(numbers) {
+		info, err := os.Stat(rotatedPath(path, numbers[len(numbers)-1-kept]))
 		if err != nil {
-			errs = append(errs, err)
-			continue
+			return fmt.Errorf("prune log: %w", err)
 		}
-		if sum += info.Size(); i > 0 && (i+1 >= files || sum > bytes) {
-			errs = append(errs, os.Remove(rotatedPath(path, n)))
+		if sum += info.Size(); kept > 0 && (kept+1 >= files || sum > bytes) {
+			break
+		}
+		kept++
+	}
+	for _, old := range paths(path, numbers[:len(numbers)-kept]) {
+		if err := os.Remove(old); err != nil {
+			return fmt.Errorf("prune log: %w", err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Remove deletes all files of a log. One that is absent is no error.
@@ -127,7 +132,7 @@ func paths(path string, numbers []uint64) []string {
 }
 
 // openFiles opens the files of a log, the oldest first; fs.ErrNotExist when there
-// is none. What is rotated meanwhile is looked at again, so that none is missed.
+// is none. When some come or go meanwhile it looks again, so that none is missed.
 func openFiles(path string) ([]*os.File, error) {
 	for {
 		before, err := rotated(path)
@@ -139,7 +144,7 @@ func openFiles(path string) ([]*os.File, error) {
 			return nil, err
 		}
 		after, err := rotated(path)
-		if err == nil && newest(before) == newest(after) {
+		if err == nil && slices.Equal(before, after) {
 			if len(files) == 0 {
 				return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 			}
@@ -150,13 +155,6 @@ func openFiles(path string) ([]*os.File, error) {
 			return nil, err
 		}
 	}
-}
-
-func newest(numbers []uint64) uint64 {
-	if len(numbers) == 0 {
-		return 0
-	}
-	return numbers[len(numbers)-1]
 }
 
 // open opens those of the files that are there, each once.

@@ -120,6 +120,46 @@ func TestFollowRotation(t *testing.T) {
 	}
 }
 
+// Files that go while a log is followed are never those after one that is there:
+// no line comes twice.
+func TestFollowPruned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	add(t, path, "2026-01-01T00:00:00Z stdout F 0\n")
+	ended, out, result := make(chan struct{}), make(lines), make(chan error, 1)
+	go func() { result <- Copy(context.Background(), out, path, Options{Follow: true}, ended) }()
+	go func() {
+		defer close(ended)
+		for n := 1; n <= 2000; n++ {
+			if n%3 == 0 {
+				rotate(t, path)
+				if n%30 == 0 {
+					if err := Prune(path, 2, 1<<30); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			add(t, path, fmt.Sprintf("2026-01-01T00:00:00Z stdout F %d\n", n))
+		}
+	}()
+	last := -1
+	for {
+		select {
+		case line := <-out:
+			n := 0
+			if _, err := fmt.Sscanf(line, "%d", &n); err != nil || n <= last {
+				t.Fatalf("after line %d comes %q", last, line)
+			}
+			last = n
+			continue
+		case err := <-result:
+			if err != nil || last != 2000 {
+				t.Errorf("ended after line %d: %v", last, err)
+			}
+		}
+		return
+	}
+}
+
 // A log that is deleted ends who follows it.
 func TestFollowDeleted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "0.log")
