@@ -44,6 +44,11 @@ func (l *life) beginning(u *unit) bool {
 	return !done
 }
 
+// postStarting: the hook after the start of a container runs now.
+func (l *life) postStarting(u *unit) bool {
+	return l.seen.InFlight[Act{Kind: ActPostStart, ID: u.current.ID}.Key()]
+}
+
 // hookFailed returns how the postStart hook of a container that runs has failed.
 func (l *life) hookFailed(u *unit) (PostStart, bool) {
 	if !u.running() || hookOf(u.spec, ActPostStart) == nil {
@@ -55,8 +60,11 @@ func (l *life) hookFailed(u *unit) (PostStart, bool) {
 
 // runHooks plans the postStart hooks that have not run. An agent that has just
 // started runs the hook of a container again that nobody was told has begun:
-// hooks run at least once.
+// hooks run at least once. One that is being stopped begins nothing any more.
 func (l *life) runHooks() {
+	if l.d.Ending {
+		return
+	}
 	for _, u := range l.all() {
 		if l.beginning(u) {
 			l.do(Act{Kind: ActPostStart, Container: u.spec.Name, ID: u.current.ID, Why: "its hook runs after its start"})

@@ -157,7 +157,7 @@ func (l *life) stopInTurn(deadline time.Time) {
 	group := l.stopGroup(deadline)
 	l.stop(group, deadline)
 	for _, u := range l.running() {
-		if !slices.Contains(group, u) {
+		if !slices.Contains(group, u) && !l.postStarting(u) {
 			l.preStop(u, deadline)
 		}
 	}
@@ -191,7 +191,7 @@ func (l *life) stop(units []*unit, deadline time.Time) {
 		late := !l.now.Before(killAt)
 		act := Act{Container: u.spec.Name, ID: u.current.ID}
 		switch {
-		case !late && l.seen.InFlight[Act{Kind: ActPostStart, ID: u.current.ID}.Key()]:
+		case !late && l.postStarting(u):
 			l.why("waiting for the postStart hook of %s to be cut off", u.spec.Name)
 		case !late && l.preStop(u, deadline):
 		case progress.SignalledAt.IsZero() && (!late || l.signalledLate(u)):
