@@ -147,12 +147,13 @@ func (l *life) failure(kind ActKind, container string) (Failure, bool) {
 
 // advance brings the pod towards all its containers running.
 func (l *life) advance() {
-	l.restartCondemned()
+	if l.mainsDone() { // what still runs ends, and is not restarted
+		l.endRunning()
+	} else {
+		l.restartCondemned()
+	}
 	if until := activeUntil(l.pod); !until.IsZero() {
 		l.wake(until)
-	}
-	if l.mainsDone() {
-		l.endRunning()
 	}
 	if wanted := l.wanted(); len(wanted) > 0 {
 		l.prepare()

@@ -105,7 +105,7 @@ func bind(found *os.File, target string) error {
 	if there, err := os.Stat(target); err == nil && os.SameFile(there, wanted) {
 		return nil
 	}
-	if err := unmountBelow(target); err != nil { // another file, or one that has been replaced
+	if err := Unmount(target); err != nil { // another file, or one that has been replaced
 		return err
 	}
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {

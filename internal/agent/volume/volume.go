@@ -128,14 +128,14 @@ func Locate(dir string, pod *corev1.Pod, claims Claims) (map[string]Directory, e
 
 // Remove takes a pod's directory away with everything mounted below it.
 func Remove(dir string) error {
-	if err := unmountBelow(dir); err != nil {
+	if err := Unmount(dir); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)
 }
 
-// unmountBelow unmounts everything in or at a path.
-func unmountBelow(path string) error {
+// Unmount takes away every mount at or below a path.
+func Unmount(path string) error {
 	mounts, err := mountsBelow(path)
 	if err != nil {
 		return err
