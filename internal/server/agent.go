@@ -102,7 +102,9 @@ func runMember(ctx context.Context, o AgentOptions, member *join.Member) (err er
 		{"cache", api.Start},
 	}, append(parts, part{"readiness", func(ctx context.Context) error {
 		if api.GetCache().WaitForCacheSync(ctx) && awaitNode(ctx, api.GetCache(), o.NodeName) {
-			shedStart()
+			if err := shedStart(); err != nil {
+				o.Log.Warn("more memory stays in use than is needed", "error", err)
+			}
 			o.Log.Info("ready", "after", time.Since(began).Round(time.Millisecond).String())
 		}
 		<-ctx.Done()

@@ -1,8 +1,13 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // leanMemory trades a little CPU for a heap that stays small while objects
@@ -13,5 +18,38 @@ func leanMemory() {
 	}
 }
 
-// shedStart gives back to the system what only the start needed.
-func shedStart() { debug.FreeOSMemory() }
+// shedStart gives back to the system what only the start needed: the heap's free
+// pages, and those of the program itself, most of which a node never runs. What
+// is needed again the kernel maps again.
+func shedStart() error {
+	debug.FreeOSMemory()
+	own, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(maps)) {
+		start, end, ok := programPages(line, own)
+		if !ok {
+			continue
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("let go of the program's pages: %w", errno)
+		}
+	}
+	return nil
+}
+
+// programPages reads a line of proc(5) maps and returns the addresses of pages of
+// the program at path that nothing has written to nor can.
+func programPages(line, path string) (start, end uintptr, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) != 6 || fields[5] != path || len(fields[1]) != 4 || fields[1][0] != 'r' || fields[1][1] != '-' {
+		return 0, 0, false
+	}
+	_, err := fmt.Sscanf(fields[0], "%x-%x", &start, &end)
+	return start, end, err == nil && start < end && end-start < 1<<(8*unsafe.Sizeof(start)-1)
+}
