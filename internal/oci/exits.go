@@ -35,7 +35,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 	if err := watcher.Add(r.exitDir()); err != nil {
 		return fmt.Errorf("watch exits: %w", err)
 	}
-	defer r.cgroups.tidy()
+	defer r.Tidy()
 	var logs sync.WaitGroup
 	defer logs.Wait()
 	logs.Go(func() { r.keepLogs(ctx) })

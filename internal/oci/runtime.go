@@ -269,6 +269,10 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// Tidy takes the data directory's own control groups away where nothing is in
+// them. Call no Start after it.
+func (r *Runtime) Tidy() { r.cgroups.tidy() }
+
 // Pids returns the first processes of a pod's running containers: through them
 // the namespaces that the containers share are found.
 func (r *Runtime) Pids(podUID string) []int {

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
+	"windlass.dev/windlass/internal/agent/volume"
 	"windlass.dev/windlass/internal/network"
 	"windlass.dev/windlass/internal/oci"
 )
 
-// Reset ends every container of a data directory and removes their networks.
+// Reset ends every container of a data directory, and removes their networks and
+// what is mounted for them.
 // The cluster's state and the images stay: a server started later makes what
 // the state asks for anew. It refuses while a server holds the directory.
 func Reset(ctx context.Context, o Options) (err error) {
@@ -29,6 +32,7 @@ func Reset(ctx context.Context, o Options) (err error) {
 	if err := removeContainers(ctx, containers, o.Log); err != nil {
 		return err
 	}
+	containers.Tidy()
 	pods, err := network.New(network.Config{DataDir: o.DataDir, Bridge: bridge, PodRange: o.nodeRange(), ServiceRange: o.ServiceRange, Log: o.Log})
 	if err != nil {
 		return err
@@ -41,6 +45,9 @@ func Reset(ctx context.Context, o Options) (err error) {
 		if err := pods.Teardown(ctx, pod.PodUID); err != nil {
 			return err
 		}
+	}
+	if err := volume.Unmount(filepath.Join(o.DataDir, "pods")); err != nil {
+		return fmt.Errorf("unmount the pods' volumes: %w", err)
 	}
 	return nil
 }
