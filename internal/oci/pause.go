@@ -123,13 +123,13 @@ func pauseProgram(arch string) ([]byte, error) {
 		machine = 183
 		for _, instruction := range []uint32{
 			0xd2800000 | 134<<5 | 8, // mov x8, rt_sigaction
-			0xd2800000 | 17<<5 | 0,  // mov x0, SIGCHLD
+			0xd2800000 | 17<<5,      // mov x0, SIGCHLD
 			0x10000000 | 12<<5 | 1,  // adr x1, 12 instructions on: the action
 			0xd2800000 | 2,          // mov x2, 0
 			0xd2800000 | 8<<5 | 3,   // mov x3, 8
 			0xd4000001,              // svc
 			0xd2800000 | 73<<5 | 8,  // mov x8, ppoll
-			0xd2800000 | 0,          // mov x0, 0
+			0xd2800000,              // mov x0, 0
 			0xd2800000 | 1,          // mov x1, 0
 			0xd2800000 | 2,          // mov x2, 0
 			0xd2800000 | 3,          // mov x3, 0

@@ -41,7 +41,7 @@ func Materials(pod *corev1.Pod) map[Material]bool {
 	return materials
 }
 
-// Follows: a volume of the pod follows what it is made of.
+// Follows returns whether a volume of the pod follows what it is made of.
 func Follows(pod *corev1.Pod) bool {
 	for i := range pod.Spec.Volumes {
 		if Projected(&pod.Spec.Volumes[i]) {
@@ -51,7 +51,7 @@ func Follows(pod *corev1.Pod) bool {
 	return false
 }
 
-// Downward: a volume of the pod tells of the pod itself.
+// Downward returns whether a volume of the pod tells of the pod itself.
 func Downward(pod *corev1.Pod) bool {
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]

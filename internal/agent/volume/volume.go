@@ -101,7 +101,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// Projected: the volume is made of objects of the API, whose changes it follows.
+// Projected returns whether the volume is made of objects of the API, whose
+// changes it follows.
 func Projected(v *corev1.Volume) bool {
 	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
 }
