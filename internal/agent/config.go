@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -53,6 +54,7 @@ type Config struct {
 
 	NodeLabels map[string]string // beside those that every node has
 	MaxPods    int               // default 250
+	Lease      time.Duration     // how long the node lives after it was last heard, in whole seconds; default 40 s
 	Policy     Policy            // how the node husbands what it has
 	CPUs       int               // that the node tells it has; default: those of the machine
 	Memory     int64             // in bytes, likewise
@@ -86,6 +88,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Prober == nil {
 		c.Prober = networkProber{}
+	}
+	if c.Lease == 0 {
+		c.Lease = 40 * time.Second
 	}
 	if c.MaxPods == 0 {
 		c.MaxPods = 250

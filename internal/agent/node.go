@@ -25,8 +25,6 @@ import (
 const (
 	heartbeatEvery = 5 * time.Minute
 	nodeCheckEvery = 10 * time.Second
-	leaseEvery     = 10 * time.Second
-	leaseSeconds   = 40
 	nodeRetry      = 200 * time.Millisecond
 )
 
@@ -179,7 +177,7 @@ func (a *Agent) nodeReference() *corev1.ObjectReference {
 // keepLease renews the node's Lease until ctx ends.
 func (a *Agent) keepLease(ctx context.Context) {
 	for ctx.Err() == nil {
-		pause := leaseEvery
+		pause := a.cfg.Lease / 4 // three renewals may be lost
 		if err := a.renewLease(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			a.cfg.Log.Warn("Renewing the node's lease", "err", err)
 			pause = nodeRetry
@@ -212,7 +210,7 @@ func (a *Agent) renewLease(ctx context.Context, now time.Time) error {
 		return err
 	}
 	base := lease.DeepCopy()
-	seconds, renewed := int32(leaseSeconds), metav1.NewMicroTime(now)
+	seconds, renewed := int32(a.cfg.Lease/time.Second), metav1.NewMicroTime(now)
 	lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds, lease.Spec.RenewTime = &a.cfg.NodeName, &seconds, &renewed
 	if err == nil {
 		return a.cfg.Client.Patch(ctx, lease, client.MergeFrom(base))

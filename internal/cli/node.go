@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,7 @@ func (f *nodeFlags) add(cmd *cobra.Command, options *server.NodeOptions) {
 	flags.StringToStringVar(&options.NodeLabels, "node-label", nil, "label of this node, as name=value; may be repeated")
 	flags.IntVar(&options.AgentPort, "agent-port", 10250, "port on which the agent serves the API server: logs and connections to pods")
 	flags.StringVar(&options.Runtime, "runtime", "runc", "OCI runtime: a name on the PATH or a path")
+	flags.DurationVar(&options.Lease, "node-lease", 40*time.Second, "how long this node counts as alive after it was last heard, in whole seconds; it is heard four times as often")
 	f.policy = nodePolicyFlags(flags)
 	flags.IntVar(&f.gc.High, "image-gc-high-threshold", image.DefaultThresholds.High, "percent of the disk in use from which on unused images are deleted; 100 is never")
 	flags.IntVar(&f.gc.Low, "image-gc-low-threshold", image.DefaultThresholds.Low, "percent of the disk in use down to which unused images are deleted")
@@ -42,6 +44,9 @@ func (f *nodeFlags) complete(options *server.NodeOptions) error {
 		if options.NodeIP, err = netip.ParseAddr(f.nodeIP); err != nil {
 			return fmt.Errorf("--node-ip %q is no IP address: give one of this machine's, such as 192.168.1.10", f.nodeIP)
 		}
+	}
+	if options.Lease < 2*time.Second || options.Lease%time.Second != 0 {
+		return fmt.Errorf("--node-lease %v: give whole seconds, 2s or more, such as 40s", options.Lease)
 	}
 	var err error
 	if options.Policy, err = f.policy(); err != nil {

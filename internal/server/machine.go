@@ -129,6 +129,7 @@ func (m *machine) agent(events context.Context, api cluster.Cluster, id identity
 	return agent.New(agent.Config{
 		NodeName:   m.NodeName,
 		NodeIP:     m.NodeIP,
+		Lease:      m.Lease,
 		DataDir:    m.DataDir,
 		Client:     api.GetClient(),
 		Direct:     direct,

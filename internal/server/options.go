@@ -27,6 +27,7 @@ type NodeOptions struct {
 	AgentPort  int               // where the agent serves the API server
 	Runtime    string            // OCI runtime, a name or a path
 	Policy     Policy            // how this machine husbands what it has
+	Lease      time.Duration     // how long this node lives after it was last heard; 0 is 40 s
 	ImageGC    *image.Thresholds // when unused images go; nil is image.DefaultThresholds
 	Version    string            // of Windlass, told in the node's info
 	Log        *slog.Logger

@@ -15,10 +15,10 @@ import (
 )
 
 // newFleet makes a fleet for one test: the server's machine and so many others,
-// all Ready, with the tests' images.
-func newFleet(t *testing.T, agents int) *harness.Fleet {
+// with these flags, all Ready, with the tests' images.
+func newFleet(t *testing.T, agents int, agentArgs ...string) *harness.Fleet {
 	t.Helper()
-	f, err := harness.NewFleet(harness.FleetConfig{Binary: setup.binary, Kubectl: setup.kubectl, Dir: t.TempDir(), Agents: agents})
+	f, err := harness.NewFleet(harness.FleetConfig{Binary: setup.binary, Kubectl: setup.kubectl, Dir: t.TempDir(), Agents: agents, AgentArgs: agentArgs})
 	if err != nil {
 		t.Fatal(err)
 	}

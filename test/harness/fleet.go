@@ -53,6 +53,7 @@ type Machine struct {
 	agent *exec.Cmd
 	ended chan error
 	gone  bool // the agent ended, and somebody knows
+	off   bool // nothing runs, and the network is gone
 }
 
 // namespace is a network namespace, held by a process of ours that sleeps.
@@ -354,7 +355,7 @@ func (m *Machine) LogTail() string {
 }
 
 func (m *Machine) destroy(ctx context.Context) error {
-	if m.agent == nil {
+	if m.agent == nil || m.off {
 		return nil
 	}
 	stop := m.Stop()

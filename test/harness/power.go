@@ -38,7 +38,7 @@ func (m *Machine) PowerOff() error {
 	if !m.gone {
 		<-m.ended
 	}
-	m.gone = true
+	m.gone, m.off = true, true
 	m.space.close()
 	return unmountBelow(m.Dir)
 }
@@ -50,7 +50,7 @@ func (m *Machine) PowerOn() error {
 	if err != nil {
 		return err
 	}
-	m.space = space
+	m.space, m.off = space, false
 	return m.Start()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -108,6 +109,7 @@ func (s *sweeper) remove(ctx context.Context, r removal) error {
 		before := pod.DeepCopy()
 		pod.Status.Phase = corev1.PodFailed
 		pod.Status.Reason, pod.Status.Message = "NodeLost", "PodGC: "+r.Why
+		pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
 		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: "DeletionByPodGC", Message: pod.Status.Message, LastTransitionTime: metav1.Now(),

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
@@ -104,5 +105,24 @@ func TestOutOfService(t *testing.T) {
 		if goes := len(removals) == 1 && removals[0].Fail; goes != test.goes {
 			t.Errorf("%s: goes %t, want %t", test.name, goes, test.goes)
 		}
+	}
+}
+
+// TestSaysWhyOnce: a pod that was evicted before its node went has one reason.
+func TestSaysWhyOnce(t *testing.T) {
+	evicted := pod("p", "n", corev1.PodRunning)
+	evicted.Finalizers = []string{"example.com/keep"} // so that it can be looked at
+	evicted.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager"}}
+	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(evicted).Build()
+	s := &sweeper{cache: c, live: c}
+	if err := s.remove(t.Context(), removal{Pod: evicted, Fail: true, Why: "its node is gone"}); err != nil {
+		t.Fatal(err)
+	}
+	var got corev1.Pod
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(evicted), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Status.Conditions) != 1 || got.Status.Conditions[0].Reason != "DeletionByPodGC" {
+		t.Errorf("conditions %+v", got.Status.Conditions)
 	}
 }
