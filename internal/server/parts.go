@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // part is one piece of the server: run works until its context ends.
@@ -12,6 +13,10 @@ type part struct {
 	name string
 	run  func(ctx context.Context) error
 }
+
+// failedPatience is how long the parts have to stop once one has failed: what it
+// has left undone may hold the others up for ever.
+const failedPatience = 15 * time.Second
 
 // runParts starts the parts in their order, waits until ctx ends or a part
 // does, and stops them in reverse: each has ended before the one that it
@@ -38,6 +43,7 @@ func runParts(ctx context.Context, log *slog.Logger, parts []part) error {
 	}
 
 	var cause error
+	var late <-chan time.Time
 	select {
 	case <-ctx.Done():
 	case first := <-ended:
@@ -45,11 +51,17 @@ func runParts(ctx context.Context, log *slog.Logger, parts []part) error {
 			first.err = errors.New("ended without a reason")
 		}
 		cause = fmt.Errorf("%s: %w", first.name, first.err)
+		late = time.After(failedPatience)
 	}
 	for i := len(started) - 1; i >= 0; i-- {
 		r := started[i]
 		r.stop()
-		<-r.done
+		select {
+		case <-r.done:
+		case <-late:
+			log.Error("Ending although a part does not stop", "part", r.name)
+			return cause
+		}
 		log.Debug("stopped", "part", r.name)
 		if r.err != nil && !errors.Is(r.err, context.Canceled) && cause == nil {
 			cause = fmt.Errorf("stop %s: %w", r.name, r.err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 // TestPartsStopInReverse: each part has ended before the one that it stands on
@@ -56,4 +57,20 @@ func TestPartsStopInReverse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPartsThatDoNotStop: one that waits for ever for what has failed does not
+// keep the process from its end.
+func TestPartsThatDoNotStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken, release := errors.New("no space left"), make(chan struct{})
+		defer close(release)
+		err := runParts(t.Context(), slog.New(slog.DiscardHandler), []part{
+			{"store", func(context.Context) error { return broken }},
+			{"API", func(context.Context) error { <-release; return nil }},
+		})
+		if !errors.Is(err, broken) {
+			t.Errorf("ended with %v, want %v", err, broken)
+		}
+	})
 }
