@@ -61,6 +61,7 @@ func (b *bench) parts() []part {
 		{"pods", b.pods},
 		{"unready", b.unready},
 		{"roll", b.roll},
+		{"density", b.density},
 		{"hollow", b.hollow},
 		{"docker-run", b.dockerRun},
 		{"docker-swarm", b.dockerSwarm},
