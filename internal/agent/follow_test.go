@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,11 +20,14 @@ import (
 // watcher is an API of which only watches are asked.
 type watcher struct {
 	client.WithWatch
+	mu      sync.Mutex
 	watches []*watch.FakeWatcher // that were begun
 	refuses bool
 }
 
 func (w *watcher) Watch(ctx context.Context, _ client.ObjectList, _ ...client.ListOption) (watch.Interface, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.refuses {
 		return nil, errors.New("a node may not")
 	}
@@ -37,12 +41,18 @@ func TestFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		api, told := &watcher{}, []volume.Material{}
-		f := newFollower(api, func(m volume.Material) { told = append(told, m) })
+		f := newFollower(api, func(m volume.Material) {
+			api.mu.Lock()
+			defer api.mu.Unlock()
+			told = append(told, m)
+		})
 		shared, own := volume.Material{Kind: volume.ConfigMap, Namespace: "a", Name: "shared"}, volume.Material{Kind: volume.Secret, Namespace: "a", Name: "own"}
 		first, second := map[volume.Material]bool{shared: true}, map[volume.Material]bool{shared: true, own: true}
 		expect := func(what string, watches int, want ...volume.Material) {
 			t.Helper()
 			synctest.Wait()
+			api.mu.Lock()
+			defer api.mu.Unlock()
 			if len(api.watches) != watches || !slices.Equal(told, want) {
 				t.Errorf("%s: %d watches, told %v; want %d, %v", what, len(api.watches), told, watches, want)
 			}
@@ -66,15 +76,25 @@ func TestFollower(t *testing.T) {
 		expect("again", 3)
 
 		// One that is refused makes the pods look for themselves.
-		api.refuses = true
+		refuse := func(yes bool) {
+			synctest.Wait()
+			api.mu.Lock()
+			defer api.mu.Unlock()
+			api.refuses, told = yes, nil
+		}
+		refuse(true)
 		api.watches[2].Stop()
 		time.Sleep(4 * time.Second)
-		if synctest.Wait(); len(told) == 0 {
+		synctest.Wait()
+		api.mu.Lock()
+		heard := len(told)
+		api.mu.Unlock()
+		if heard == 0 {
 			t.Error("nobody looks though the watch is refused")
 		}
-		told, api.refuses = nil, false
+		refuse(false)
 		time.Sleep(time.Minute)
-		told = nil
+		refuse(false) // what was told meanwhile does not matter
 		expect("no more refused", 4)
 
 		// What nobody can change is not watched any more.
