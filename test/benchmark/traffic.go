@@ -19,7 +19,7 @@ const (
 	trafficPort = 30098
 	publicPort  = 30097 // of the container
 	rounds      = 5
-	roundTime   = 4 * time.Second
+	roundTime   = 2 * time.Second
 )
 
 // way is a way to a web server, and what was measured on it, round by round.
