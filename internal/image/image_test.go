@@ -563,7 +563,7 @@ func TestPullGivenUp(t *testing.T) {
 
 func TestServeAndClient(t *testing.T) {
 	s := newStore(t)
-	if _, err := NewClient("/nowhere").List(t.Context()); err == nil || !strings.Contains(err.Error(), "no windlass server or agent runs on /nowhere") {
+	if _, err := NewClient("/nowhere").List(t.Context()); err == nil || !strings.Contains(err.Error(), "no windlass server or agent runs on /nowhere: start one, or name its directory with --data-dir") {
 		t.Error(err)
 	}
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 50))

@@ -43,7 +43,7 @@ func dial(ctx context.Context, dataDir string) (conn net.Conn, err error) {
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, fmt.Errorf("no windlass server or agent runs on %s: %w", dataDir, err)
+		return nil, fmt.Errorf("no windlass server or agent runs on %s: start one, or name its directory with --data-dir: %w", dataDir, err)
 	}
 	return conn, err
 }

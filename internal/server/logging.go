@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -18,7 +20,8 @@ func routeLogs(log *slog.Logger) {
 
 // quiet passes on what libraries warn of, and what they merely tell only where
 // the log is at debug level: controller-runtime and client-go report every
-// start and stop of theirs as information.
+// start and stop of theirs as information. Nor is it an error to them or us
+// that a stream ended because its own side closed it, as each kubectl exec does.
 type quiet struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
@@ -27,6 +30,20 @@ func (q quiet) Enabled(ctx context.Context, level slog.Level) bool {
 		level = slog.LevelDebug
 	}
 	return q.Handler.Enabled(ctx, level)
+}
+
+// Handle implements slog.Handler.
+func (q quiet) Handle(ctx context.Context, record slog.Record) error {
+	closed := false
+	record.Attrs(func(a slog.Attr) bool {
+		err, ok := a.Value.Any().(error)
+		closed = ok && errors.Is(err, net.ErrClosed)
+		return !closed
+	})
+	if closed && !q.Handler.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
+	return q.Handler.Handle(ctx, record)
 }
 
 // WithAttrs implements slog.Handler.
