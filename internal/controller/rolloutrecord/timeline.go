@@ -60,6 +60,19 @@ func refined(seconds, seen time.Time) *metav1.MicroTime {
 	return moment(seconds)
 }
 
+// settled returns what is recorded of a moment or, if that is nothing, a time in
+// whole seconds. Either may still be refined, once: a pod may be in the cache, and
+// be recorded, shortly before the watch tells that it was seen.
+func settled(was *metav1.MicroTime, seconds, seen time.Time) *metav1.MicroTime {
+	if was == nil || was.IsZero() {
+		return refined(seconds, seen)
+	}
+	if was.Nanosecond() != 0 {
+		return was
+	}
+	return refined(was.Time, seen)
+}
+
 // moment returns a time as records hold it: to the microsecond, as it will be
 // read back.
 func moment(t time.Time) *metav1.MicroTime {
@@ -85,8 +98,8 @@ func timelineOf(pod Pod, set string, minReadySeconds int32, was v1alpha1.PodTime
 		Name:            pod.Name,
 		Set:             set,
 		Node:            pod.Spec.NodeName,
-		Created:         first(was.Created, refined(pod.CreationTimestamp.Time, pod.Seen.Created)),
-		Scheduled:       first(was.Scheduled, refined(conditionSince(pod.Pod, corev1.PodScheduled), pod.Seen.Scheduled)),
+		Created:         settled(was.Created, pod.CreationTimestamp.Time, pod.Seen.Created),
+		Scheduled:       settled(was.Scheduled, conditionSince(pod.Pod, corev1.PodScheduled), pod.Seen.Scheduled),
 		ImageReady:      first(noted.ImageReady, was.ImageReady),
 		Started:         first(noted.Started, was.Started, refined(startedAt(pod.Pod), pod.Seen.Started)),
 		Ready:           first(noted.Ready, was.Ready, refined(conditionSince(pod.Pod, corev1.PodReady), pod.Seen.Ready)),

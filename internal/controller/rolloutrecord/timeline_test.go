@@ -41,6 +41,26 @@ func TestRefined(t *testing.T) {
 	}
 }
 
+// A pod may be recorded before the watch tells that it was seen: the moment is put
+// right then, once.
+func TestSeenAfterRecorded(t *testing.T) {
+	second := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
+	pod := Pod{Pod: &corev1.Pod{}}
+	pod.CreationTimestamp = metav1.NewTime(second)
+	was := v1alpha1.PodTimeline{}
+	for _, c := range []struct{ seen, want time.Duration }{
+		{0, 0}, {800 * time.Millisecond, 800 * time.Millisecond}, {900 * time.Millisecond, 800 * time.Millisecond},
+	} {
+		if c.seen != 0 {
+			pod.Seen.Created = second.Add(c.seen)
+		}
+		was, _ = timelineOf(pod, "web-1", 0, was, second.Add(time.Second))
+		if got := was.Created.Sub(second); got != c.want {
+			t.Errorf("seen %s after the second: created %s after it, want %s", c.seen, got, c.want)
+		}
+	}
+}
+
 func TestStopRequested(t *testing.T) {
 	asked := time.Date(2026, 5, 4, 10, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
