@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +56,27 @@ func newRoot() *cobra.Command {
 	}
 	root.SetVersionTemplate("windlass {{.Version}}\n")
 	root.AddCommand(newServer(), newAgent(), newToken(), newImage(), newKubectl(), newReset(), newBench(), newRollout(), newPlan())
+	for _, cmd := range root.Commands() {
+		if cmd.HasSubCommands() {
+			refuseUnknown(cmd)
+		}
+	}
 	return root
+}
+
+// refuseUnknown makes a command that only holds others fail, as the program
+// itself does, when it is given one that it does not have.
+func refuseUnknown(cmd *cobra.Command) {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		return fmt.Errorf("unknown command %q for %q: give one of %s", args[0], cmd.CommandPath(), strings.Join(names, ", "))
+	}
 }
 
 // dataDirFlag adds --data-dir to a command that works on this node.
