@@ -19,7 +19,6 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/authorization/path"
 	authorizerunion "k8s.io/apiserver/pkg/authorization/union"
-	"k8s.io/apiserver/pkg/registry/generic/registry"
 
 	"windlass.dev/windlass/internal/apiserver/rbac"
 	"windlass.dev/windlass/internal/join"
@@ -52,14 +51,14 @@ func authenticateLoopback(request *http.Request) (*authenticator.Response, bool,
 
 // newAuthorizer lets masters do everything, nodes what their work needs, everybody
 // use the open paths, and who has a role what that allows.
-func newAuthorizer(pods, volumes *registry.Store, roles rbac.Source) (authorizer.Authorizer, error) {
+func newAuthorizer(nodes nodeAuthorizer, roles rbac.Source) (authorizer.Authorizer, error) {
 	open, err := path.NewAuthorizer(openPaths)
 	if err != nil {
 		return nil, fmt.Errorf("authorize the open paths: %w", err)
 	}
 	return authorizerunion.New(
 		authorizerunion.NamedAuthorizer{AuthorizerName: "masters", Authorizer: authorizerfactory.NewPrivilegedGroups(user.SystemPrivilegedGroup)},
-		authorizerunion.NamedAuthorizer{AuthorizerName: "node", Authorizer: authorizer.AuthorizerFunc(nodeAuthorizer{pods, volumes}.Authorize)},
+		authorizerunion.NamedAuthorizer{AuthorizerName: "node", Authorizer: authorizer.AuthorizerFunc(nodes.Authorize)},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "open", Authorizer: open},
 		authorizerunion.NamedAuthorizer{AuthorizerName: "rbac", Authorizer: rbac.Authorizer(roles)},
 	)

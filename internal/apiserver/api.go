@@ -42,6 +42,7 @@ type api struct {
 	pods       *registry.Store
 	volumes    *registry.Store // PersistentVolumes
 	joiner     joiner
+	members    *memberships
 	faults     []serviceFault // of stored services
 }
 
@@ -72,7 +73,8 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "namespaces/finalize", a.namespaces.finalize())
 
 	a.pods, a.volumes = opened["pods"].Store, opened["persistentvolumes"].Store
-	a.joiner = joiner{cfg, opened["secrets"].Store, opened["nodes"].Store, opened["leases"].Store}
+	a.members = newMemberships(opened["nodes"].Store)
+	a.joiner = joiner{cfg, a.members, opened["secrets"].Store, opened["nodes"].Store, opened["leases"].Store}
 	agents, err := newAgents(cfg, opened["nodes"].Store)
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(authenticationv1.SchemeGroupVersion, "tokenreviews", newTokenReviews(a.tokens))
 	a.put(authenticationv1.SchemeGroupVersion, "selfsubjectreviews", newSelfSubjectReviews())
 	a.roles = newStoredRoles(opened)
-	if a.may, err = newAuthorizer(a.pods, a.volumes, a.roles); err != nil {
+	if a.may, err = newAuthorizer(nodeAuthorizer{a.members, a.pods, a.volumes}, a.roles); err != nil {
 		return nil, err
 	}
 	for name, review := range newAccessReviews(a.may, a.roles) {

@@ -16,7 +16,6 @@ import (
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"windlass.dev/windlass/api/v1alpha1"
@@ -78,12 +77,11 @@ type callerKey struct{}
 
 // rememberCaller is the usual chain of handlers; its innermost one keeps who calls
 // in the context.
-func rememberCaller(api http.Handler, config *genericapiserver.Config) http.Handler {
-	remember := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func rememberCaller(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := caller{agent: r.UserAgent(), query: r.URL.RawQuery}
 		api.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, from)))
 	})
-	return genericapiserver.DefaultBuildHandlerChain(remember, config)
 }
 
 // authorOf returns who sent the request of ctx.

@@ -39,6 +39,7 @@ const (
 // next one. Anybody may ask.
 type joiner struct {
 	config                 Config
+	members                *memberships
 	secrets, nodes, leases *registry.Store
 }
 
@@ -51,6 +52,7 @@ func (j joiner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer.Certificate = certificate
 	case isStatus(err, &reason):
 		status, answer.Refused = int(reason.Status().Code), reason.Status().Message
+		answer.Revoked = reason.Status().Reason == join.ReasonRevoked
 	default:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -89,7 +91,14 @@ func (j joiner) answer(r *http.Request) ([]byte, error) {
 	if err := j.checkAddress(r.Context(), asked); err != nil {
 		return nil, err
 	}
-	certificate, err := j.config.Authority.SignNode(asked.Certificate, asked.Node, asked.Address, j.config.NodeCertificateLife)
+	uid, err := j.members.admit(r.Context(), asked.Node, asked.Token != "")
+	if apierrors.IsNotFound(err) {
+		return nil, revoked(fmt.Sprintf("node %s was deleted", asked.Node))
+	}
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := j.config.Authority.SignNode(asked.Certificate, asked.Node, uid, asked.Address, j.config.NodeCertificateLife)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
@@ -102,6 +111,13 @@ func (j joiner) admit(r *http.Request, asked join.Request) error {
 		user, ok := request.UserFrom(r.Context())
 		if !ok || user.GetName() != pki.NodeUser(asked.Node) {
 			return apierrors.NewUnauthorized(fmt.Sprintf("without a token only node %s itself gets its certificate, by the one that it has; join anew with --token", asked.Node))
+		}
+		why, err := j.members.revoked(r.Context(), asked.Node, user)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			return revoked(why)
 		}
 		return nil
 	}
@@ -121,6 +137,14 @@ func (j joiner) admit(r *http.Request, asked join.Request) error {
 		return apierrors.NewUnauthorized(err.Error())
 	}
 	return j.checkName(r.Context(), asked.Node)
+}
+
+// revoked is the status that tells a machine that it is no node any more.
+func revoked(why string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnauthorized, Reason: join.ReasonRevoked,
+		Message: why + ": join anew with --token",
+	}}
 }
 
 // checkName refuses the name of a node that is live: two machines would take

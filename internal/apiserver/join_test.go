@@ -140,6 +140,61 @@ func TestJoinRefusals(t *testing.T) {
 	}
 }
 
+// TestDeletedNode: with its Node a machine loses its certificates, what it watches
+// ends, and a Node of its name does not bring them back; a token does.
+func TestDeletedNode(t *testing.T) {
+	s, admin, token := joinable(t)
+	ctx := t.Context()
+	dir, address := t.TempDir(), netip.MustParseAddr("192.0.2.7")
+	member, err := join.Enter(ctx, dir, s.URL, token, "one", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clientOf := func(m *join.Member) *kubernetes.Clientset {
+		return kubernetes.NewForConfigOrDie(&rest.Config{Host: s.URL, QPS: -1, Transport: bearing(m).Transport})
+	}
+	one := clientOf(member)
+	if _, err := one.CoreV1().Nodes().Get(ctx, "one", metav1.GetOptions{}); err != nil {
+		t.Fatalf("a machine that joined has no Node: %v", err)
+	}
+	watch, err := one.CoreV1().Services("").Watch(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.CoreV1().Nodes().Delete(ctx, "one", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for ended := false; !ended; { // with what it was told before
+		select {
+		case _, more := <-watch.ResultChan():
+			ended = !more
+		case <-time.After(20 * time.Second):
+			t.Fatal("what a machine watches goes on after its Node was deleted")
+		}
+	}
+	refuses := func(when, why string) {
+		t.Helper()
+		if _, err := one.CoreV1().Services("").List(ctx, metav1.ListOptions{}); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want that it is forbidden since %q", when, err, why)
+		}
+		if err := member.Renew(ctx, bearing(member), address); !errors.Is(err, join.ErrRevoked) || !strings.Contains(err.Error(), "--token") {
+			t.Errorf("%s a certificate is renewed: %v", when, err)
+		}
+		if _, err := one.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "one"}}, metav1.CreateOptions{}); !apierrors.IsForbidden(err) {
+			t.Errorf("%s it registers itself: %v", when, err)
+		}
+	}
+	refuses("once deleted", "node one was deleted, and with it")
+	again, err := join.Enter(ctx, t.TempDir(), s.URL, token, "one", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuses("once another has its name", "was deleted and made anew")
+	if _, err := clientOf(again).CoreV1().Services("").List(ctx, metav1.ListOptions{}); err != nil {
+		t.Errorf("who joined anew: %v", err)
+	}
+}
+
 // nodeClient is the client of a node's agent.
 func nodeClient(t *testing.T, s *apiservertest.Server, node string) *kubernetes.Clientset {
 	t.Helper()
@@ -147,7 +202,7 @@ func nodeClient(t *testing.T, s *apiservertest.Server, node string) *kubernetes.
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificate, err := s.Authority.SignNode(request, node, netip.MustParseAddr("192.0.2.7"), time.Hour)
+	certificate, err := s.Authority.SignNode(request, node, "", netip.MustParseAddr("192.0.2.7"), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +240,7 @@ func TestNodeAccess(t *testing.T) {
 	must(admin.CoreV1().Pods("default").Create(ctx, pod("mine", "mine", "used"), metav1.CreateOptions{}))
 	must(admin.CoreV1().Pods("default").Create(ctx, pod("other", "other", "other"), metav1.CreateOptions{}))
 	for _, node := range []string{"mine", "other"} {
-		must(nodeClient(t, s, node).CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}, metav1.CreateOptions{}))
+		must(admin.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}, metav1.CreateOptions{}))
 	}
 
 	made, err := admin.CoreV1().Pods("default").Get(ctx, "mine", metav1.GetOptions{})

@@ -34,7 +34,10 @@ func nodeOf(who user.Info) (string, bool) {
 // of Kubernetes' Node authorizer
 // (https://kubernetes.io/docs/reference/access-authn-authz/node/). What it may
 // write into an object nodeRestriction says.
-type nodeAuthorizer struct{ pods, volumes *registry.Store }
+type nodeAuthorizer struct {
+	members       *memberships
+	pods, volumes *registry.Store
+}
 
 // nodeReads are the kinds that every node may read all of: what routes traffic,
 // and where the other nodes are.
@@ -60,6 +63,15 @@ func (n nodeAuthorizer) Authorize(ctx context.Context, a authorizer.Attributes) 
 	node, ok := nodeOf(a.GetUser())
 	if !ok {
 		return authorizer.DecisionNoOpinion, "", nil
+	}
+	if a.IsResourceRequest() {
+		why, err := n.members.revoked(ctx, node, a.GetUser())
+		if err != nil {
+			return authorizer.DecisionNoOpinion, err.Error(), err
+		}
+		if why != "" { // no role of its groups helps it
+			return authorizer.DecisionDeny, why, nil
+		}
 	}
 	if why := n.refuses(ctx, node, a); why != "" {
 		return authorizer.DecisionNoOpinion, why, nil

@@ -72,6 +72,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	generic.Authentication.APIAudiences = authenticator.Audiences{issuerURL}
 	generic.AdmissionControl = newAdmission(api)
 	generic.Authorization.Authorizer = api.may
+	generic.BuildHandlerChainFunc = func(inner http.Handler, config *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(api.members.bound(rememberCaller(inner)), config)
+	}
 
 	// The loopback configuration needs the handler, which needs a configuration.
 	loopback := &rest.Config{}
@@ -163,7 +166,6 @@ func tune(generic *genericapiserver.Config, cfg Config) {
 		sets.NewString("attach", "exec", "proxy", "log", "portforward"),
 	)
 	generic.ShutdownWatchTerminationGracePeriod = shutdownPatience
-	generic.BuildHandlerChainFunc = rememberCaller
 	generic.StorageObjectCountTracker = nil
 	generic.DisabledPostStartHooks.Insert("max-in-flight-filter")
 	generic.AddReadyzChecks(

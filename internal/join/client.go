@@ -33,6 +33,10 @@ const (
 // token is bad, the name taken, the server not the one that the token names.
 var ErrRefused = errors.New("refused")
 
+// ErrRevoked is wrapped, beside ErrRefused, by errors of a machine whose Node was
+// deleted: it is no node of the cluster any more.
+var ErrRevoked = errors.New("revoked")
+
 // refused makes an error of a reason that wraps ErrRefused.
 type refused struct{ reason string }
 
@@ -129,6 +133,8 @@ func readAnswer(server string, status int, content []byte, now time.Time) (*Answ
 	var answer Answer
 	err := json.Unmarshal(content, &answer)
 	switch {
+	case err == nil && answer.Revoked:
+		return nil, fmt.Errorf("%w: %w", ErrRevoked, refused{answer.Refused})
 	case err == nil && answer.Refused != "":
 		return nil, refused{fmt.Sprintf("%s refuses this machine: %s", server, answer.Refused)}
 	case status == http.StatusNotFound:

@@ -50,6 +50,7 @@ func TestReadAnswer(t *testing.T) {
 	}{
 		{"good", http.StatusOK, good, "", false},
 		{"refused", http.StatusConflict, Answer{Refused: "the name is taken"}, "refuses this machine: the name is taken", true},
+		{"revoked", http.StatusUnauthorized, Answer{Refused: "the node was deleted", Revoked: true}, "revoked: the node was deleted", true},
 		{"not windlass", http.StatusNotFound, Answer{}, "is it a windlass server", true},
 		{"busy", http.StatusServiceUnavailable, Answer{}, "answers with status 503", false},
 		{"a clock that is off", http.StatusOK, late, "this machine's clock is 1m0s off the server's", true},

@@ -3,7 +3,13 @@ package join
 import (
 	"net/netip"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// ReasonRevoked says of an API status that the Node that a certificate was for has
+// been deleted.
+const ReasonRevoked metav1.StatusReason = "CertificateRevoked"
 
 // Path is where the API server answers Requests, by POST.
 const Path = "/windlass/join"
@@ -24,6 +30,7 @@ type Answer struct {
 	Cluster     Cluster   `json:"cluster"`
 	Time        time.Time `json:"time"` // by the server's clock
 	Refused     string    `json:"refused,omitempty"`
+	Revoked     bool      `json:"revoked,omitempty"` // the bearer's certificate, with its Node
 }
 
 // Cluster is what is the same for all nodes of a cluster.

@@ -17,6 +17,9 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/asn1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // GroupNodes is the group of all nodes' agents.
@@ -76,11 +79,11 @@ func NewRequest(node string) (request, key []byte, err error) {
 }
 
 // SignNode signs the key of a request, in PEM, for the agent of a node, for so
-// long from now. The certificate is its client's towards the API server, which
+// long from now. The certificate bears the UID of the node as its user's, if that is not empty. The certificate is its client's towards the API server, which
 // knows it as NodeUser, and its server's at address. Nothing but the key is taken
 // from the request. It fails for a request that is damaged or whose key signed
 // something else.
-func (a *Authority) SignNode(request []byte, node string, address netip.Addr, life time.Duration) ([]byte, error) {
+func (a *Authority) SignNode(request []byte, node string, uid types.UID, address netip.Addr, life time.Duration) ([]byte, error) {
 	block, _ := pem.Decode(request)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, errors.New("no certificate request in PEM")
@@ -105,6 +108,9 @@ func (a *Authority) SignNode(request []byte, node string, address netip.Addr, li
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 		IPAddresses:           []net.IP{address.AsSlice()},
+	}
+	if uid != "" {
+		template.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.X509UID(), Value: string(uid)}}
 	}
 	if template.NotAfter.After(a.cert.NotAfter) {
 		template.NotAfter = a.cert.NotAfter

@@ -21,7 +21,7 @@ func FuzzSignNode(f *testing.F) {
 	f.Add(request)
 	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"))
 	f.Fuzz(func(t *testing.T, request []byte) {
-		certificate, err := authority.SignNode(request, "node", netip.MustParseAddr("192.0.2.7"), time.Hour)
+		certificate, err := authority.SignNode(request, "node", "uid", netip.MustParseAddr("192.0.2.7"), time.Hour)
 		if err == nil && len(certificate) == 0 {
 			t.Fatal("neither a certificate nor an error")
 		}

@@ -16,7 +16,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -80,7 +79,7 @@ func runMember(ctx context.Context, o AgentOptions, member *join.Member) (err er
 	if err != nil {
 		return err
 	}
-	if err := awaitPodRange(ctx, api.GetAPIReader(), api.GetClient(), o, member); err != nil {
+	if err := awaitPodRange(ctx, api.GetAPIReader(), o, member); err != nil {
 		return err
 	}
 	m := &machine{NodeOptions: o.NodeOptions, cluster: member.Cluster(), podRange: member.PodRange()}
@@ -94,6 +93,11 @@ func runMember(ctx context.Context, o AgentOptions, member *join.Member) (err er
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if errors.Is(err, join.ErrRevoked) {
+			err = errors.Join(fmt.Errorf("this machine is no node any more, and its pods are ended: %w (`windlass token create` makes a token)", err), m.endPods(ctx))
+		}
+	}()
 	o.Log.Info("starting", "data", o.DataDir, "server", member.Server(), "node", o.NodeName, "address", o.NodeIP.String(), "pods", m.podRange.String())
 	began := time.Now()
 	return runParts(ctx, o.Log, append([]part{
@@ -112,17 +116,16 @@ func runMember(ctx context.Context, o AgentOptions, member *join.Member) (err er
 	}})...))
 }
 
-// awaitPodRange registers the node, if it is not there, and waits until it has a
-// pod range, which the member keeps: a machine that has one needs no server to
-// begin.
-func awaitPodRange(ctx context.Context, reader client.Reader, writer client.Client, o AgentOptions, member *join.Member) error {
+// awaitPodRange waits until the node has a pod range, which the member keeps: a
+// machine that has one needs no server to begin. It fails with join.ErrRevoked
+// when the node was deleted.
+func awaitPodRange(ctx context.Context, reader client.Reader, o AgentOptions, member *join.Member) error {
 	var told string
 	for wait := 20 * time.Millisecond; !member.PodRange().IsValid(); wait = min(2*wait, joinMost) {
 		var node corev1.Node
 		err := reader.Get(ctx, types.NamespacedName{Name: o.NodeName}, &node)
-		if apierrors.IsNotFound(err) {
-			node = corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: o.NodeName, Labels: o.NodeLabels}}
-			err = writer.Create(ctx, &node)
+		if apierrors.IsForbidden(err) && deleted(ctx, member) {
+			return fmt.Errorf("node %s was deleted: %w: join anew with --token", o.NodeName, join.ErrRevoked)
 		}
 		if err == nil && node.Spec.PodCIDR != "" {
 			within, err := netip.ParsePrefix(node.Spec.PodCIDR)

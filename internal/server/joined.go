@@ -91,7 +91,8 @@ func (l *link) keepCertificate(ctx context.Context, log *slog.Logger) error {
 }
 
 // watchServer tells the log when the API server stops answering and when it
-// answers again, until ctx ends. The node goes on meanwhile as it is.
+// answers again, until ctx ends. The node goes on meanwhile as it is. It fails
+// with join.ErrRevoked when the server says that the machine's Node was deleted.
 func (l *link) watchServer(ctx context.Context, log *slog.Logger) error {
 	const every = 10 * time.Second
 	client := &http.Client{Transport: l.transport, Timeout: every}
@@ -102,6 +103,8 @@ func (l *link) watchServer(ctx context.Context, log *slog.Logger) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, join.ErrRevoked):
+			return err
 		case err != nil && since.IsZero():
 			since = time.Now()
 			log.Warn("the API server does not answer: this node's containers and Services go on as they are; will try again", "server", l.member.Server(), "error", err)
@@ -120,7 +123,8 @@ func (l *link) watchServer(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// ping asks the API server whether it takes this node for who it is.
+// ping asks the API server whether it takes this node for who it is. It fails with
+// join.ErrRevoked when that says that it is no node any more.
 func (l *link) ping(ctx context.Context, client *http.Client) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.member.Server()+"/api/v1/nodes/"+url.PathEscape(l.member.Node()), nil)
 	if err != nil {
@@ -135,6 +139,9 @@ func (l *link) ping(ctx context.Context, client *http.Client) error {
 	case http.StatusOK, http.StatusNotFound:
 		return nil
 	case http.StatusUnauthorized, http.StatusForbidden:
+		if err := l.member.Renew(ctx, client, l.address); errors.Is(err, join.ErrRevoked) {
+			return err
+		}
 		return fmt.Errorf("status %d: the cluster does not know this node's certificate, which ends at %s; if it has ended, or the cluster is another, remove %s and join anew with --token",
 			response.StatusCode, l.member.Ends().UTC().Format(time.RFC3339), memberDir(""))
 	}
@@ -159,15 +166,22 @@ func enter(ctx context.Context, o AgentOptions) (*join.Member, error) {
 		return nil, fmt.Errorf("this machine has joined as node %s: start it with --node-name %s, or, to join as %s, run `windlass reset`, remove %s and give --token",
 			member.Node(), member.Node(), o.NodeName, dir)
 	case time.Now().After(member.Ends()):
-		o.Log.Warn("this node's certificate ended at " + member.Ends().UTC().Format(time.RFC3339) + ": joining anew")
+		ended := "this node's certificate ended at " + member.Ends().UTC().Format(time.RFC3339)
+		o.Log.Warn(ended + ": joining anew")
 		if o.Server == "" {
 			o.Server = member.Server()
 		}
 		within := member.PodRange()
 		if member, err = enterAnew(ctx, o, dir); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s, so that this machine has to join anew: %w", ended, err)
 		}
 		return member, member.SetPodRange(within)
+	case o.Token != "" && deleted(ctx, member):
+		o.Log.Warn("node " + o.NodeName + " was deleted: joining anew")
+		if o.Server == "" {
+			o.Server = member.Server()
+		}
+		return enterAnew(ctx, o, dir)
 	}
 	if o.Server == "" {
 		return member, nil
@@ -177,6 +191,15 @@ func enter(ctx context.Context, o AgentOptions) (*join.Member, error) {
 		return nil, err
 	}
 	return member, member.SetServer(server)
+}
+
+// deleted says whether the API server answers and says that the machine's Node was
+// deleted.
+func deleted(ctx context.Context, member *join.Member) bool {
+	const patience = 5 * time.Second
+	l := newLink(member, member.Address())
+	defer l.transport.CloseIdleConnections()
+	return errors.Is(l.ping(ctx, &http.Client{Transport: l.transport, Timeout: patience}), join.ErrRevoked)
 }
 
 func enterAnew(ctx context.Context, o AgentOptions, dir string) (*join.Member, error) {

@@ -29,24 +29,31 @@ func Reset(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := removeContainers(ctx, containers, o.Log); err != nil {
-		return err
-	}
-	containers.Tidy()
 	pods, err := network.New(network.Config{DataDir: o.DataDir, Bridge: bridge, PodRange: o.nodeRange(), ServiceRange: o.ServiceRange, Log: o.Log})
 	if err != nil {
 		return err
 	}
-	list, err := pods.List(ctx)
+	m := &machine{NodeOptions: o.NodeOptions, runtime: containers, network: pods}
+	return m.endPods(ctx)
+}
+
+// endPods ends every container of a machine whose parts do not run, and removes
+// the pods' networks and what is mounted for them.
+func (m *machine) endPods(ctx context.Context) error {
+	if err := removeContainers(ctx, m.runtime, m.Log); err != nil {
+		return err
+	}
+	m.runtime.Tidy()
+	list, err := m.network.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, pod := range list {
-		if err := pods.Teardown(ctx, pod.PodUID); err != nil {
+		if err := m.network.Teardown(ctx, pod.PodUID); err != nil {
 			return err
 		}
 	}
-	if err := volume.Unmount(filepath.Join(o.DataDir, "pods")); err != nil {
+	if err := volume.Unmount(filepath.Join(m.DataDir, "pods")); err != nil {
 		return fmt.Errorf("unmount the pods' volumes: %w", err)
 	}
 	return nil

@@ -71,15 +71,18 @@ func (r *reconciler) heard(node string, lease *coordinationv1.Lease, now time.Ti
 // can no longer say.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var node corev1.Node
+	now := r.now()
 	if err := r.client.Get(ctx, req.NamespacedName, &node); err != nil || node.DeletionTimestamp != nil {
 		delete(r.renewals, req.Name)
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		if apierrors.IsNotFound(err) { // and no packet finds the way to its pods
+			err = r.silence(ctx, req.Name, now)
+		}
+		return ctrl.Result{}, err
 	}
 	lease, err := r.lease(ctx, node.Name)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	now := r.now()
 	d := plan(&node, lease, r.heard(node.Name, lease, now), now)
 	if err := r.write(ctx, &node, d); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -88,7 +91,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	if d.Silent {
-		if err := r.silence(ctx, &node, now); err != nil {
+		if err := r.silence(ctx, node.Name, now); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
@@ -111,9 +114,9 @@ func (r *reconciler) lease(ctx context.Context, node string) (*coordinationv1.Le
 	return &lease, nil
 }
 
-// silence makes the pods of a node whose agent is silent unready, so that no
+// silence makes the pods of a node that is gone or whose agent is silent unready, so that no
 // proxy sends them anything. An agent that comes back says otherwise.
-func (r *reconciler) silence(ctx context.Context, node *corev1.Node, now time.Time) error {
+func (r *reconciler) silence(ctx context.Context, node string, now time.Time) error {
 	var pods corev1.PodList
 	if err := r.client.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list pods: %w", err)
@@ -122,7 +125,7 @@ func (r *reconciler) silence(ctx context.Context, node *corev1.Node, now time.Ti
 	for i := range pods.Items {
 		seen := &pods.Items[i]
 		conditions := unready(seen, now)
-		if seen.Spec.NodeName != node.Name || conditions == nil {
+		if seen.Spec.NodeName != node || conditions == nil {
 			continue
 		}
 		pod := seen.DeepCopy()

@@ -29,7 +29,8 @@ import (
 
 // TestAtMostOnePodOfAName: whatever happens to the pods, however late the cache
 // shows them, the revisions and the set, whatever becomes of a write, and
-// wherever a process dies and another takes over with a cache later still: a
+// wherever a process dies and another takes over with a cache later still, and
+// however long a node is cut off: a
 // container of a pod runs only while its object is there and has not stopped, and
 // never two of a name; a pod is deleted with its own grace period; no step takes
 // more pods that serve than may be unavailable, as the API has it; in order, none
@@ -49,6 +50,8 @@ func TestAtMostOnePodOfAName(t *testing.T) {
 			"ready":     o.ready,
 			"ready too": o.ready,
 			"stop":      o.stop,
+			"cut":       o.cutOff,
+			"heal":      func(*rapid.T) { clear(o.cut) },
 		})
 		o.end(t)
 	})
@@ -90,17 +93,18 @@ type ordeal struct {
 	api client.WithWatch
 
 	mu      sync.Mutex
-	history []view // after each write
-	shown   view   // by the cache
-	at      int    // in history
-	fates   []fate // of the next writes
-	dead    bool   // the process: nothing that it does arrives
+	history []view             // after each write
+	shown   view               // by the cache
+	at      int                // in history
+	fates   []fate             // of the next writes
+	dead    bool               // the process: nothing that it does arrives
+	cut     map[types.UID]bool // pods whose nodes nobody hears of: they run on, and nothing is reported of them
 	uids    int
 	version int
 }
 
 func newOrdeal(t *rapid.T) *ordeal {
-	o := &ordeal{t: t}
+	o := &ordeal{t: t, cut: map[types.UID]bool{}}
 	set := &appsv1.StatefulSet{
 		ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "default", UID: "db"},
 		Spec: appsv1.StatefulSetSpec{
@@ -377,14 +381,29 @@ func (o *ordeal) report(pod *corev1.Pod, ready bool) error {
 	return o.api.Status().Update(ctx, pod)
 }
 
+// cutOff has nobody hear of a pod's node: others say that it is not ready, and
+// evict it or not.
+func (o *ordeal) cutOff(t *rapid.T) {
+	o.harm(t, func(pod *corev1.Pod) error {
+		o.cut[pod.UID] = true
+		if err := o.report(pod, false); err != nil || !rapid.Bool().Draw(t, "evicted") {
+			return err
+		}
+		return o.api.Delete(ctx, pod)
+	})
+}
+
 func (o *ordeal) ready(t *rapid.T) {
-	waits := func(pod *corev1.Pod) bool { s := rollout.StateOf(pod); return s.Active && !s.Ready }
+	waits := func(pod *corev1.Pod) bool {
+		s := rollout.StateOf(pod)
+		return s.Active && !s.Ready && !o.cut[pod.UID]
+	}
 	o.each(t, 2, waits, func(pod *corev1.Pod) error { return o.report(pod, true) })
 }
 
 // stop lets a pod that was deleted be gone.
 func (o *ordeal) stop(t *rapid.T) {
-	o.each(t, 2, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil }, func(pod *corev1.Pod) error {
+	o.each(t, 2, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil && !o.cut[pod.UID] }, func(pod *corev1.Pod) error {
 		pod.Finalizers = nil
 		return o.api.Update(ctx, pod)
 	})
@@ -393,6 +412,7 @@ func (o *ordeal) stop(t *rapid.T) {
 // end calms everything: the cache is prompt, writes succeed, nodes do their work.
 func (o *ordeal) end(t *rapid.T) {
 	o.t, o.dead, o.fates = t, false, nil
+	clear(o.cut)
 	for range 60 {
 		o.at = len(o.history) - 1
 		o.shown = o.history[o.at]
