@@ -33,8 +33,8 @@ func TestASetThatTheCacheHasNotShownCounts(t *testing.T) {
 		},
 	}
 	api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(deployment).WithStatusSubresource(deployment).
-		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, controllerOf).
-		WithIndex(&corev1.Pod{}, owned.Index, controllerOf).Build()
+		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, owned.ByController).
+		WithIndex(&corev1.Pod{}, owned.Index, owned.ByController).Build()
 	late := interceptor.NewClient(api, interceptor.Funcs{
 		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			if _, sets := list.(*appsv1.ReplicaSetList); sets {

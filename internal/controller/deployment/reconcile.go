@@ -13,16 +13,11 @@ import (
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
-
-// staleRetry is when to look again after a step found that its decision rested on
-// something old, should the change itself wake nobody.
-const staleRetry = 50 * time.Millisecond
 
 type reconciler struct {
 	client   client.Client // reads from the cache
@@ -39,31 +34,16 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if wait := r.pace.Wait(request.NamespacedName, r.now()); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	var taken []*appsv1.ReplicaSet
-	for {
+	plan, err := loop.Attempt(func(taken []*appsv1.ReplicaSet) (rollout.Plan, error) {
 		snapshot, err := r.look(ctx, request.NamespacedName)
 		if err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
+			return rollout.Plan{}, client.IgnoreNotFound(err)
 		}
 		snapshot.Taken = taken
 		plan := rollout.Decide(snapshot)
-		err = r.carryOut(ctx, snapshot, plan)
-
-		var name *nameTaken
-		switch {
-		case errors.As(err, &name):
-			taken = append(taken, name.by)
-			continue
-		case errors.Is(err, errStale):
-			log.FromContext(ctx).V(1).Info("Decided on old facts, will look again", "reason", err.Error())
-			return ctrl.Result{RequeueAfter: staleRetry}, nil
-		case err != nil:
-			return ctrl.Result{}, err
-		case plan.WakeAt.IsZero():
-			return ctrl.Result{}, nil
-		}
-		return ctrl.Result{RequeueAfter: max(plan.WakeAt.Sub(r.now()), time.Millisecond)}, nil
-	}
+		return plan, r.carryOut(ctx, snapshot, plan)
+	})
+	return loop.Next(ctx, err, plan.WakeAt, r.now())
 }
 
 // look reads all that a decision rests on. It returns a not-found error when
@@ -73,14 +53,14 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (rollou
 	if err := r.client.Get(ctx, key, &deployment); err != nil {
 		return rollout.Snapshot{}, err
 	}
-	var namespace corev1.Namespace
-	if err := r.client.Get(ctx, types.NamespacedName{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return rollout.Snapshot{}, fmt.Errorf("read namespace: %w", err)
+	onFailure, err := loop.FailurePolicy(ctx, r.client, key.Namespace)
+	if err != nil {
+		return rollout.Snapshot{}, err
 	}
 	s := rollout.Snapshot{
 		Deployment: owned.Newest(r.written, &deployment),
 		Pods:       map[types.UID][]*corev1.Pod{},
-		OnFailure:  v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure]),
+		OnFailure:  onFailure,
 		Now:        r.now(),
 	}
 	for _, owner := range []types.UID{deployment.UID, owned.Nobody} {
@@ -134,24 +114,14 @@ func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace
 
 // carryOut does the steps of a plan until one fails.
 func (r *reconciler) carryOut(ctx context.Context, s rollout.Snapshot, plan rollout.Plan) error {
-	w := newWork(r, s)
-	for _, step := range plan.Steps {
-		log.FromContext(ctx).V(1).Info("Step", "step", step.String())
-		if err := w.do(ctx, step); err != nil {
-			return err
-		}
-		if event, ok := step.Event(); ok {
-			r.recorder.Event(s.Deployment, event.Type, event.Reason, event.Message)
-		}
-	}
-	return nil
+	return loop.CarryOut(ctx, plan, newWork(r, s).do, func(e rollout.Event) { r.recorder.Event(s.Deployment, e.Type, e.Reason, e.Message) })
 }
 
 // reportCreateFailed says in events and status that the new set could not be
 // made. It returns the error with which that failed.
 func (w *work) reportCreateFailed(ctx context.Context, rs *appsv1.ReplicaSet, err error) error {
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return fmt.Errorf("namespace %s is going: %w", rs.Namespace, errStale)
+	if going := loop.Going(err); going != nil {
+		return going
 	}
 	err = fmt.Errorf("create replica set %s: %w", rs.Name, err)
 	message := fmt.Sprintf("Failed to create new replica set %q: %v", rs.Name, errors.Unwrap(err))

@@ -29,8 +29,8 @@ func TestASetThatIsRefused(t *testing.T) {
 	deployment.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"run": "httpd"}}
 	deployment.Spec.Template.Labels = map[string]string{"run": "httpd"}
 	api := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(deployment).WithStatusSubresource(deployment).
-		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, controllerOf).
-		WithIndex(&corev1.Pod{}, owned.Index, controllerOf).Build()
+		WithIndex(&appsv1.ReplicaSet{}, controllerIndex, owned.ByController).
+		WithIndex(&corev1.Pod{}, owned.Index, owned.ByController).Build()
 	refusing := interceptor.NewClient(api, interceptor.Funcs{
 		Create: func(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
 			return apierrors.NewForbidden(appsv1.Resource("replicasets"), object.GetName(), errors.New("exceeded quota"))

@@ -25,12 +25,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
@@ -38,10 +35,6 @@ const (
 	// controllerIndex finds ReplicaSets by the UID of what controls them, or
 	// owned.Nobody.
 	controllerIndex = "deployment.windlass.dev/controller"
-
-	// A reconcile that failed is tried again after firstRetry, then after twice
-	// as long each time, up to lastRetry.
-	firstRetry, lastRetry = 5 * time.Millisecond, 30 * time.Second
 
 	// workers is how many Deployments are worked on at the same time.
 	workers = 4
@@ -52,7 +45,7 @@ const (
 // steps.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	ctx := context.Background()
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &appsv1.ReplicaSet{}, controllerIndex, controllerOf); err != nil {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &appsv1.ReplicaSet{}, controllerIndex, owned.ByController); err != nil {
 		return fmt.Errorf("index replica sets by controller: %w", err)
 	}
 	pods, err := owned.Cached(ctx, mgr.GetCache())
@@ -70,19 +63,14 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("deployment").
 		For(&appsv1.Deployment{}).
-		Watches(&appsv1.Deployment{}, r.onDeployment()).
+		Watches(&appsv1.Deployment{}, loop.Gone(r.written.Forget)).
 		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
 		Watches(&corev1.Pod{}, r.onPod()).
-		Watches(&corev1.Namespace{}, r.onNamespace()).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-		}).
+		Watches(&corev1.Namespace{}, loop.OnFailurePolicy(r.wakeAll)).
+		WithOptions(loop.Options(workers)).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the deployment controller: %w", err)
 	}
 	return nil
 }
-
-func controllerOf(object client.Object) []string { return []string{string(owned.ControllerOf(object))} }

@@ -9,114 +9,67 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"windlass.dev/windlass/api/v1alpha1"
-	"windlass.dev/windlass/internal/controller/owned"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/rollout"
 )
-
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// onDeployment forgets a Deployment that is gone.
-func (r *reconciler) onDeployment() handler.EventHandler {
-	return handler.Funcs{
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.written.Forget(e.Object) },
-	}
-}
 
 // onReplicaSet wakes the Deployment of a set that changed in a way that can
 // change a plan: not when only its counts did, which plans take from the pods.
 func (r *reconciler) onReplicaSet() handler.EventHandler {
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			r.wakeOwner(ctx, e.Object.(*appsv1.ReplicaSet), q)
-		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*appsv1.ReplicaSet), e.ObjectNew.(*appsv1.ReplicaSet)
-			if !matters(before, after) {
-				return
-			}
-			if owner := metav1.GetControllerOf(before); owner != nil && !sameController(before, after) {
-				wake(before, owner, q)
-			}
-			r.wakeOwner(ctx, after, q)
-		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			r.written.Forget(e.Object)
-			r.wakeOwner(ctx, e.Object.(*appsv1.ReplicaSet), q)
-		},
+	events := loop.Dependents(r.wakeOwner, matters)
+	events.Deleted = func(ctx context.Context, rs *appsv1.ReplicaSet, q loop.Queue) {
+		r.written.Forget(rs)
+		r.wakeOwner(ctx, rs, q)
 	}
+	return events.Handler()
 }
 
 func matters(before, after *appsv1.ReplicaSet) bool {
 	return before.Generation != after.Generation ||
 		before.Status.ObservedGeneration != after.Status.ObservedGeneration ||
 		(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
-		!sameController(before, after) ||
 		!maps.Equal(before.Labels, after.Labels) ||
 		!maps.Equal(before.Annotations, after.Annotations) ||
 		!equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions)
 }
 
-func sameController(a, b client.Object) bool { return owned.ControllerOf(a) == owned.ControllerOf(b) }
-
 // wakeOwner wakes the Deployment that controls a set, or those that may adopt it.
-func (r *reconciler) wakeOwner(ctx context.Context, rs *appsv1.ReplicaSet, q queue) {
+func (r *reconciler) wakeOwner(ctx context.Context, rs *appsv1.ReplicaSet, q loop.Queue) {
 	if owner := metav1.GetControllerOf(rs); owner != nil {
 		wake(rs, owner, q)
 		return
 	}
-	var deployments appsv1.DeploymentList
-	if err := r.client.List(ctx, &deployments, client.InNamespace(rs.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return // only when the cache has stopped
-	}
-	for i := range deployments.Items {
-		selector, err := metav1.LabelSelectorAsSelector(deployments.Items[i].Spec.Selector)
-		if err == nil && selector.Matches(labels.Set(rs.Labels)) {
-			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&deployments.Items[i])})
-		}
-	}
+	loop.Wake(q, loop.Those(ctx, r.client, &appsv1.DeploymentList{}, func(d *appsv1.Deployment) bool {
+		selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
+		return err == nil && selector.Matches(labels.Set(rs.Labels))
+	}, client.InNamespace(rs.Namespace))...)
 }
 
-func wake(rs *appsv1.ReplicaSet, owner *metav1.OwnerReference, q queue) {
+func wake(rs *appsv1.ReplicaSet, owner *metav1.OwnerReference, q loop.Queue) {
 	if owner.Kind == "Deployment" {
-		q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: rs.Namespace, Name: owner.Name}})
+		loop.Wake(q, loop.Named(rs.Namespace, owner.Name))
 	}
 }
 
 // onPod wakes the Deployment of a pod whose state changed.
 func (r *reconciler) onPod() handler.EventHandler {
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { r.wakeByPod(ctx, e.Object, q) },
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
-			same := sameController(before, after)
-			if !same {
-				r.wakeByPod(ctx, before, q)
-			}
-			if !same || rollout.StateOf(before) != rollout.StateOf(after) {
-				r.wakeByPod(ctx, after, q)
-			}
-		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { r.wakeByPod(ctx, e.Object, q) },
-	}
+	return loop.Dependents(r.wakeByPod, func(before, after *corev1.Pod) bool {
+		return rollout.StateOf(before) != rollout.StateOf(after)
+	}).Handler()
 }
 
 // wakeByPod finds the way from a pod by its ReplicaSet to its Deployment. A set
 // that is not in the cache yet will wake the Deployment when it is.
-func (r *reconciler) wakeByPod(ctx context.Context, pod client.Object, q queue) {
+func (r *reconciler) wakeByPod(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil || owner.Kind != "ReplicaSet" {
 		return
 	}
 	var rs appsv1.ReplicaSet
-	key := client.ObjectKey{Namespace: pod.GetNamespace(), Name: owner.Name}
+	key := client.ObjectKey{Namespace: pod.Namespace, Name: owner.Name}
 	if err := r.client.Get(ctx, key, &rs, client.UnsafeDisableDeepCopy); err != nil {
 		return
 	}
@@ -125,21 +78,6 @@ func (r *reconciler) wakeByPod(ctx context.Context, pod client.Object, q queue) 
 	}
 }
 
-// onNamespace wakes all Deployments of a namespace that says something else of
-// rollouts that fail.
-func (r *reconciler) onNamespace() handler.EventHandler {
-	return handler.Funcs{
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			if e.ObjectOld.GetAnnotations()[v1alpha1.AnnotationOnFailure] == e.ObjectNew.GetAnnotations()[v1alpha1.AnnotationOnFailure] {
-				return
-			}
-			var deployments appsv1.DeploymentList
-			if err := r.client.List(ctx, &deployments, client.InNamespace(e.ObjectNew.GetName()), client.UnsafeDisableDeepCopy); err != nil {
-				return // only when the cache has stopped
-			}
-			for i := range deployments.Items {
-				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&deployments.Items[i])})
-			}
-		},
-	}
+func (r *reconciler) wakeAll(ctx context.Context, namespace string, q loop.Queue) {
+	loop.Wake(q, loop.Those(ctx, r.client, &appsv1.DeploymentList{}, loop.Any[*appsv1.Deployment], client.InNamespace(namespace))...)
 }

@@ -3,7 +3,6 @@ package deployment
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -16,18 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
-
-// errStale means that a step rested on something that has changed since it was
-// read.
-var errStale = errors.New("changed since it was read")
-
-// nameTaken is the error of a step that would create a set under the name of
-// another.
-type nameTaken struct{ by *appsv1.ReplicaSet }
-
-func (e *nameTaken) Error() string { return "there is a replica set " + e.by.Name }
 
 // work carries out the steps of one plan, each on what the last has left.
 type work struct {
@@ -44,15 +35,15 @@ func newWork(r *reconciler, s rollout.Snapshot) *work {
 	return w
 }
 
-// do carries out a step. It returns errStale when something has changed, and
-// nameTaken when another set has the name of a new one.
+// do carries out a step. It returns loop.ErrStale when something has changed, and
+// loop.Taken when another set has the name of a new one.
 func (w *work) do(ctx context.Context, step rollout.Step) error {
 	switch step := step.(type) {
 	case rollout.Adopt:
 		return w.adopt(ctx, step.ReplicaSet)
 	case rollout.Release:
 		return w.update(ctx, step.ReplicaSet, func(rs *appsv1.ReplicaSet) {
-			rs.OwnerReferences = otherOwners(rs, w.deployment.UID)
+			rs.OwnerReferences = owned.Released(rs, w.deployment.UID)
 		})
 	case rollout.Create:
 		return w.create(ctx, step.ReplicaSet)
@@ -85,27 +76,12 @@ func (w *work) do(ctx context.Context, step rollout.Step) error {
 // adopt makes the Deployment the controller of a set, if a live read shows that
 // it still exists and is to stay.
 func (w *work) adopt(ctx context.Context, rs *appsv1.ReplicaSet) error {
-	var current appsv1.Deployment
-	if err := w.live.Get(ctx, client.ObjectKeyFromObject(w.deployment), &current); err != nil {
-		return fmt.Errorf("read deployment before it adopts %s: %w", rs.Name, err)
-	}
-	if current.UID != w.deployment.UID || current.DeletionTimestamp != nil {
-		return fmt.Errorf("deployment %s: %w", w.deployment.Name, errStale)
+	if err := loop.MayAdopt(ctx, w.live, w.deployment, &appsv1.Deployment{}); err != nil {
+		return err
 	}
 	return w.update(ctx, rs, func(rs *appsv1.ReplicaSet) {
-		rs.OwnerReferences = append(otherOwners(rs, w.deployment.UID),
-			*metav1.NewControllerRef(w.deployment, appsv1.SchemeGroupVersion.WithKind("Deployment")))
+		rs.OwnerReferences = owned.Adopted(rs, w.deployment, appsv1.SchemeGroupVersion.WithKind("Deployment"))
 	})
-}
-
-func otherOwners(rs *appsv1.ReplicaSet, uid types.UID) []metav1.OwnerReference {
-	var others []metav1.OwnerReference
-	for _, ref := range rs.OwnerReferences {
-		if ref.UID != uid {
-			others = append(others, ref)
-		}
-	}
-	return others
 }
 
 // update changes a set that must not have changed since it was read.
@@ -113,7 +89,7 @@ func (w *work) update(ctx context.Context, rs *appsv1.ReplicaSet, change func(*a
 	before := w.sets[rs.Name]
 	after := before.DeepCopy()
 	change(after)
-	err := w.client.Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err := w.client.Patch(ctx, after, loop.IfUnchanged(before))
 	return w.note(after, "update", err)
 }
 
@@ -121,11 +97,7 @@ func (w *work) create(ctx context.Context, rs *appsv1.ReplicaSet) error {
 	made := rs.DeepCopy()
 	err := w.client.Create(ctx, made)
 	if apierrors.IsAlreadyExists(err) {
-		var by appsv1.ReplicaSet
-		if err := w.live.Get(ctx, client.ObjectKeyFromObject(rs), &by); err != nil {
-			return fmt.Errorf("read replica set %s: %w", rs.Name, err)
-		}
-		return &nameTaken{by: &by}
+		return loop.WhoHas(ctx, w.live, client.ObjectKeyFromObject(rs), &appsv1.ReplicaSet{})
 	}
 	if err != nil {
 		return w.reportCreateFailed(ctx, rs, err)
@@ -163,7 +135,7 @@ func (w *work) scale(ctx context.Context, step rollout.Scale) error {
 	scaled := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: rs.Namespace, Name: rs.Name}}
 	err = w.client.Patch(ctx, scaled, client.RawPatch(types.JSONPatchType, encoded))
 	if apierrors.IsInvalid(err) && w.otherwise(ctx, rs, step.From) {
-		err = errStale
+		err = loop.ErrStale
 	}
 	scaled.UID = rs.UID
 	return w.note(scaled, "scale", err)
@@ -186,7 +158,7 @@ func (w *work) delete(ctx context.Context, rs *appsv1.ReplicaSet) error {
 		client.PropagationPolicy(metav1.DeletePropagationBackground))
 	switch {
 	case apierrors.IsConflict(err):
-		return fmt.Errorf("delete replica set %s: %w", rs.Name, errStale)
+		return fmt.Errorf("delete replica set %s: %w", rs.Name, loop.ErrStale)
 	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("delete replica set %s: %w", rs.Name, err)
 	}
@@ -197,15 +169,12 @@ func (w *work) delete(ctx context.Context, rs *appsv1.ReplicaSet) error {
 
 // note keeps a set that was written, or says why it was not.
 func (w *work) note(rs *appsv1.ReplicaSet, verb string, err error) error {
-	switch {
-	case err == nil:
-		w.sets[rs.Name] = rs
-		w.written.Keep(rs)
-		return nil
-	case apierrors.IsConflict(err) || apierrors.IsNotFound(err) || errors.Is(err, errStale):
-		return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, errStale)
+	if err != nil {
+		return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, loop.Stale(err))
 	}
-	return fmt.Errorf("%s replica set %s: %w", verb, rs.Name, err)
+	w.sets[rs.Name] = rs
+	w.written.Keep(rs)
+	return nil
 }
 
 func (w *work) setRevision(ctx context.Context, step rollout.SetRevision) error {
@@ -241,7 +210,7 @@ func (w *work) answer(ctx context.Context, note map[string]string, change func(*
 	}
 	maps.Copy(written.Annotations, note)
 	change(written)
-	err := w.client.Patch(ctx, written, client.MergeFromWithOptions(w.deployment, client.MergeFromWithOptimisticLock{}), client.FieldOwner(answerer))
+	err := w.client.Patch(ctx, written, loop.IfUnchanged(w.deployment), client.FieldOwner(answerer))
 	return w.noteDeployment(written, "answer the failure of", err)
 }
 
@@ -253,13 +222,10 @@ func (w *work) setStatus(ctx context.Context, status appsv1.DeploymentStatus) er
 }
 
 func (w *work) noteDeployment(written *appsv1.Deployment, verb string, err error) error {
-	switch {
-	case err == nil:
-		w.deployment = written
-		w.written.Keep(written)
-		return nil
-	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
-		return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, errStale)
+	if err != nil {
+		return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, loop.Stale(err))
 	}
-	return fmt.Errorf("%s deployment %s: %w", verb, w.deployment.Name, err)
+	w.deployment = written
+	w.written.Keep(written)
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -83,6 +84,25 @@ func ControllerOf(object metav1.Object) types.UID {
 		return owner.UID
 	}
 	return Nobody
+}
+
+// ByController indexes objects by the UID of their controller, or Nobody.
+func ByController(object client.Object) []string { return []string{string(ControllerOf(object))} }
+
+// Released returns the owners of an object without one of them.
+func Released(object metav1.Object, owner types.UID) []metav1.OwnerReference {
+	var others []metav1.OwnerReference
+	for _, ref := range object.GetOwnerReferences() {
+		if ref.UID != owner {
+			others = append(others, ref)
+		}
+	}
+	return others
+}
+
+// Adopted returns the owners of an object with one, of a kind, as its controller.
+func Adopted(object, owner metav1.Object, kind schema.GroupVersionKind) []metav1.OwnerReference {
+	return append(Released(object, owner.GetUID()), *metav1.NewControllerRef(owner, kind))
 }
 
 func keys(object any) ([]string, error) {

@@ -11,6 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"windlass.dev/windlass/internal/controller/loop"
+	"windlass.dev/windlass/internal/controller/owned"
 )
 
 const (
@@ -55,54 +58,31 @@ func slowStart(n int, do func(int) error) error {
 	return nil
 }
 
-// errStale means that a plan rested on a pod that has changed since, or is gone:
-// what was to follow may be wrong too.
-var errStale = errors.New("changed since it was read")
-
 // claim adopts and releases pods. Before it adopts any, a live read must show
 // that the set still exists and is to stay.
 func (r *reconciler) claim(ctx context.Context, set Set, plan Plan) error {
 	if len(plan.Adopt) > 0 {
-		current := r.kind.object()
-		if err := r.live.Get(ctx, client.ObjectKeyFromObject(set.Object), current); err != nil {
-			return fmt.Errorf("read %s before it adopts pods: %w", set.Object.GetName(), err)
-		}
-		if current.GetUID() != set.Object.GetUID() || current.GetDeletionTimestamp() != nil {
-			return fmt.Errorf("%s is going: it adopts no pods", set.Object.GetName())
+		if err := loop.MayAdopt(ctx, r.live, set.Object, r.kind.object()); err != nil {
+			return err
 		}
 	}
 	for _, pod := range plan.Adopt {
-		refs := append(otherOwners(pod, set), *metav1.NewControllerRef(set.Object, r.kind.GroupVersionKind))
-		if err := r.setOwners(ctx, pod, refs); err != nil {
+		if err := r.setOwners(ctx, pod, owned.Adopted(pod, set.Object, r.kind.GroupVersionKind)); err != nil {
 			return fmt.Errorf("adopt pod %s: %w", pod.Name, err)
 		}
 	}
 	for _, pod := range plan.Release {
-		if err := r.setOwners(ctx, pod, otherOwners(pod, set)); err != nil {
+		if err := r.setOwners(ctx, pod, owned.Released(pod, set.Object.GetUID())); err != nil {
 			return fmt.Errorf("release pod %s: %w", pod.Name, err)
 		}
 	}
 	return nil
 }
 
-func otherOwners(pod *corev1.Pod, set Set) []metav1.OwnerReference {
-	var others []metav1.OwnerReference
-	for _, ref := range pod.OwnerReferences {
-		if ref.UID != set.Object.GetUID() {
-			others = append(others, ref)
-		}
-	}
-	return others
-}
-
 func (r *reconciler) setOwners(ctx context.Context, pod *corev1.Pod, refs []metav1.OwnerReference) error {
 	changed := pod.DeepCopy()
 	changed.OwnerReferences = refs
-	err := r.client.Patch(ctx, changed, client.MergeFromWithOptions(pod, client.MergeFromWithOptimisticLock{}))
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return errStale
-	}
-	return err
+	return loop.Stale(r.client.Patch(ctx, changed, loop.IfUnchanged(pod)))
 }
 
 // create makes one pod.

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
@@ -24,10 +25,6 @@ import (
 // unseenAfter is how long the cache may take to show a pod that was made, before
 // the pod is looked up in the API.
 const unseenAfter = 10 * time.Second
-
-// staleRetry is when to look again after a plan rested on something old, should
-// the change itself wake nobody.
-const staleRetry = 50 * time.Millisecond
 
 type reconciler struct {
 	kind     kind
@@ -75,9 +72,8 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	log.FromContext(ctx).V(1).Info("Decided", "create", plan.Create, "delete", len(plan.Delete), "why", plan.Why)
 	failed := r.carryOut(ctx, set, plan)
-	if errors.Is(failed, errStale) {
-		log.FromContext(ctx).V(1).Info("Decided on old facts, will look again", "reason", failed.Error())
-		return ctrl.Result{RequeueAfter: staleRetry}, nil
+	if errors.Is(failed, loop.ErrStale) {
+		return loop.Next(ctx, failed, time.Time{}, snapshot.Now)
 	}
 
 	if snapshot, err = r.look(ctx, set); err != nil {
@@ -100,7 +96,7 @@ func (r *reconciler) wakeAfter(more, unseen bool, at time.Time) time.Duration {
 		after = unseenAfter
 	}
 	if !at.IsZero() {
-		if until := max(at.Sub(r.now()), time.Millisecond); after == 0 || until < after {
+		if until := loop.Until(at, r.now()); after == 0 || until < after {
 			after = until
 		}
 	}

@@ -57,9 +57,9 @@ func newBench(t failer, kind kind, objects ...client.Object) *bench {
 	builder := fake.NewClientBuilder().WithScheme(scheme.Scheme).WithObjects(objects...).
 		WithStatusSubresource(&appsv1.ReplicaSet{}, &corev1.ReplicationController{}, &corev1.Pod{})
 	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
-		builder = builder.WithIndex(object, controllerIndex, controllerOf)
+		builder = builder.WithIndex(object, controllerIndex, owned.ByController)
 	}
-	builder = builder.WithIndex(&corev1.Pod{}, owned.Index, controllerOf)
+	builder = builder.WithIndex(&corev1.Pod{}, owned.Index, owned.ByController)
 	b.api = builder.Build()
 	cache := interceptor.NewClient(b.api, interceptor.Funcs{
 		List: func(ctx context.Context, api client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
@@ -69,7 +69,7 @@ func newBench(t failer, kind kind, objects ...client.Object) *bench {
 			}
 			selector := (&client.ListOptions{}).ApplyOptions(opts).FieldSelector
 			for _, pod := range b.cached {
-				if selector == nil || slices.Contains(controllerOf(&pod), selector.Requirements()[0].Value) {
+				if selector == nil || slices.Contains(owned.ByController(&pod), selector.Requirements()[0].Value) {
 					pods.Items = append(pods.Items, pod)
 				}
 			}

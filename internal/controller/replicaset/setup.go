@@ -25,22 +25,16 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
 const (
 	// controllerIndex finds sets by the UID of what controls them.
 	controllerIndex = "replicaset.windlass.dev/controller"
-
-	// A reconcile that failed is tried again after firstRetry, then after twice
-	// as long each time, up to lastRetry.
-	firstRetry, lastRetry = 5 * time.Millisecond, 30 * time.Second
 
 	// workers is how many sets of a kind are worked on at the same time.
 	workers = 4
@@ -52,7 +46,7 @@ const (
 func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 	ctx := context.Background()
 	for _, object := range []client.Object{&appsv1.ReplicaSet{}, &corev1.ReplicationController{}} {
-		if err := mgr.GetFieldIndexer().IndexField(ctx, object, controllerIndex, controllerOf); err != nil {
+		if err := mgr.GetFieldIndexer().IndexField(ctx, object, controllerIndex, owned.ByController); err != nil {
 			return fmt.Errorf("index %T by controller: %w", object, err)
 		}
 	}
@@ -78,12 +72,9 @@ func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 		err := ctrl.NewControllerManagedBy(mgr).
 			Named(strings.ToLower(kind.Kind)).
 			For(kind.object()).
-			Watches(kind.object(), r.onSet()).
+			Watches(kind.object(), loop.Gone(func(set client.Object) { r.written.forget(set.GetUID()) })).
 			Watches(&corev1.Pod{}, r.onPod()).
-			WithOptions(controller.Options{
-				MaxConcurrentReconciles: workers,
-				RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-			}).
+			WithOptions(loop.Options(workers)).
 			Complete(r)
 		if err != nil {
 			return fmt.Errorf("set up the %s controller: %w", kind.Kind, err)
@@ -91,5 +82,3 @@ func Setup(mgr ctrl.Manager, sets, replicators record.EventRecorder) error {
 	}
 	return nil
 }
-
-func controllerOf(object client.Object) []string { return []string{string(owned.ControllerOf(object))} }

@@ -2,6 +2,8 @@ package replicaset
 
 import (
 	"testing"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // takeOver begins another process on the same API; its cache is as late.
@@ -79,7 +81,7 @@ func TestNothingIsDeletedForAnOrphanThatIsGone(t *testing.T) {
 	b := newBench(t, replicaSets, rs, pod("mine", rs))
 	b.look()
 	b.cached = append(b.cached, *pod("orphan", rs, orphaned, ready(0)))
-	if result := b.mustReconcile(); result.RequeueAfter != staleRetry {
+	if result := b.mustReconcile(); result.RequeueAfter != loop.StaleRetry {
 		t.Errorf("it will not look again: %+v", result)
 	}
 	b.wantPods(1)

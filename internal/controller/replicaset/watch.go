@@ -7,36 +7,23 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// onSet forgets a set that is gone.
-func (r *reconciler) onSet() handler.EventHandler {
-	return handler.Funcs{
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.written.forget(e.Object.GetUID()) },
-	}
-}
-
 // onPod notes what the cache shows, and wakes the set of a pod whose state or
 // labels changed, or those that may adopt it.
 func (r *reconciler) onPod() handler.EventHandler {
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			r.written.seen(e.Object)
-			r.wake(ctx, e.Object, q)
+	return loop.Events[*corev1.Pod]{
+		Created: func(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
+			r.written.seen(pod)
+			r.wake(ctx, pod, q)
 		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
+		Updated: func(ctx context.Context, before, after *corev1.Pod, q loop.Queue) {
 			r.written.seen(after)
 			same := owned.ControllerOf(before) == owned.ControllerOf(after)
 			if !same && metav1.GetControllerOf(before) != nil {
@@ -46,31 +33,26 @@ func (r *reconciler) onPod() handler.EventHandler {
 				r.wake(ctx, after, q)
 			}
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			r.written.gone(e.Object)
-			if metav1.GetControllerOf(e.Object) != nil {
-				r.wake(ctx, e.Object, q)
+		Deleted: func(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
+			r.written.gone(pod)
+			if metav1.GetControllerOf(pod) != nil {
+				r.wake(ctx, pod, q)
 			}
 		},
-	}
+	}.Handler()
 }
 
 // wake wakes the set that controls a pod. For a pod that nothing controls, it
 // wakes all sets of the kind whose selector matches it.
-func (r *reconciler) wake(ctx context.Context, pod client.Object, q queue) {
+func (r *reconciler) wake(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		if owner.Kind == r.kind.Kind && owner.APIVersion == r.kind.GroupVersion().String() {
-			q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: owner.Name}})
+			loop.Wake(q, loop.Named(pod.Namespace, owner.Name))
 		}
 		return
 	}
-	sets := r.kind.list()
-	if err := r.client.List(ctx, sets, client.InNamespace(pod.GetNamespace()), client.UnsafeDisableDeepCopy); err != nil {
-		return // only when the cache has stopped
-	}
-	for _, object := range r.kind.each(sets) {
-		if set, err := r.kind.read(object); err == nil && set.Selector.Matches(labels.Set(pod.GetLabels())) {
-			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-		}
-	}
+	loop.Wake(q, loop.Those(ctx, r.client, r.kind.list(), func(object client.Object) bool {
+		set, err := r.kind.read(object)
+		return err == nil && set.Selector.Matches(labels.Set(pod.Labels))
+	}, client.InNamespace(pod.Namespace))...)
 }

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
@@ -80,15 +80,11 @@ func (r *reconciler) lookLive(ctx context.Context, key types.NamespacedName) (ro
 // begin reads the set and what its namespace says.
 func (r *reconciler) begin(ctx context.Context, from client.Reader, key types.NamespacedName) (rollout.StatefulSnapshot, error) {
 	s := rollout.StatefulSnapshot{Set: &appsv1.StatefulSet{}, Now: r.now()}
-	if err := from.Get(ctx, key, s.Set); err != nil {
-		return s, err
+	err := from.Get(ctx, key, s.Set)
+	if err == nil {
+		s.OnFailure, err = loop.FailurePolicy(ctx, r.client, key.Namespace)
 	}
-	var namespace corev1.Namespace
-	if err := r.client.Get(ctx, types.NamespacedName{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return s, fmt.Errorf("read namespace: %w", err)
-	}
-	s.OnFailure = v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure])
-	return s, nil
+	return s, err
 }
 
 // claims reads the claims of the namespace that have names of the set's.

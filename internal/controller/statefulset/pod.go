@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -28,7 +29,7 @@ func (w *work) createPod(ctx context.Context, step rollout.CreatePod) error {
 	}
 	err := w.client.Create(ctx, step.Pod.DeepCopy())
 	if apierrors.IsAlreadyExists(err) && w.isOurs(ctx, step.Pod) {
-		return fmt.Errorf("create pod %s: %w", step.Pod.Name, errStale)
+		return fmt.Errorf("create pod %s: %w", step.Pod.Name, loop.ErrStale)
 	}
 	if err != nil {
 		return w.notCreated(fmt.Sprintf("Pod %s in StatefulSet %s", step.Pod.Name, step.Set), step.Pod, err)
@@ -44,8 +45,8 @@ func (w *work) isOurs(ctx context.Context, pod *corev1.Pod) bool {
 }
 
 func (w *work) notCreated(what string, object client.Object, err error) error {
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return fmt.Errorf("namespace %s is going: %w", object.GetNamespace(), errStale)
+	if going := loop.Going(err); going != nil {
+		return going
 	}
 	w.recorder.Eventf(w.set, corev1.EventTypeWarning, "FailedCreate", "create %s failed error: %v", what, err)
 	return fmt.Errorf("create %T %s: %w", object, object.GetName(), err)
@@ -54,7 +55,7 @@ func (w *work) notCreated(what string, object client.Object, err error) error {
 // deletePod deletes a pod, with its own grace period, if it is as it was read.
 func (w *work) deletePod(ctx context.Context, step rollout.DeletePod) error {
 	err := w.delete(ctx, step.Pod)
-	if err != nil && !errors.Is(err, errStale) {
+	if err != nil && !errors.Is(err, loop.ErrStale) {
 		w.recorder.Eventf(w.set, corev1.EventTypeWarning, "FailedDelete", "delete Pod %s in StatefulSet %s failed error: %v", step.Pod.Name, step.Set, err)
 	}
 	return err

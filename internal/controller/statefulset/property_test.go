@@ -151,7 +151,7 @@ func (o *ordeal) cache() client.Client {
 		List: func(_ context.Context, _ client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			selector := (&client.ListOptions{}).ApplyOptions(opts).FieldSelector
 			matches := func(object client.Object) bool {
-				return selector == nil || slices.Contains(controllerOf(object), selector.Requirements()[0].Value)
+				return selector == nil || slices.Contains(owned.ByController(object), selector.Requirements()[0].Value)
 			}
 			switch list := list.(type) {
 			case *corev1.PodList:

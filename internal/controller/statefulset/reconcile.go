@@ -2,22 +2,17 @@ package statefulset
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
-
-// staleRetry is when to look again after a step found that its decision rested on
-// something old, should the change itself wake nobody.
-const staleRetry = 50 * time.Millisecond
 
 type reconciler struct {
 	client   client.Client // reads from the cache
@@ -34,29 +29,14 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if wait := r.pace.Wait(request.NamespacedName, r.now()); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	var taken []*appsv1.ControllerRevision
-	for {
+	plan, err := loop.Attempt(func(taken []*appsv1.ControllerRevision) (rollout.Plan, error) {
 		snapshot, plan, err := r.decide(ctx, request, taken)
 		if err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
+			return rollout.Plan{}, client.IgnoreNotFound(err)
 		}
-		err = r.carryOut(ctx, snapshot, plan)
-
-		var name *nameTaken
-		switch {
-		case errors.As(err, &name):
-			taken = append(taken, name.by)
-			continue
-		case errors.Is(err, errStale):
-			log.FromContext(ctx).V(1).Info("Decided on old facts, will look again", "reason", err.Error())
-			return ctrl.Result{RequeueAfter: staleRetry}, nil
-		case err != nil:
-			return ctrl.Result{}, err
-		case plan.WakeAt.IsZero():
-			return ctrl.Result{}, nil
-		}
-		return ctrl.Result{RequeueAfter: max(plan.WakeAt.Sub(r.now()), time.Millisecond)}, nil
-	}
+		return plan, r.carryOut(ctx, snapshot, plan)
+	})
+	return loop.Next(ctx, err, plan.WakeAt, r.now())
 }
 
 // decide makes a plan from the cache and, if that does something that cannot be
@@ -93,15 +73,5 @@ func irrevocable(plan rollout.Plan) bool {
 
 // carryOut does the steps of a plan until one fails.
 func (r *reconciler) carryOut(ctx context.Context, s rollout.StatefulSnapshot, plan rollout.Plan) error {
-	w := newWork(r, s)
-	for _, step := range plan.Steps {
-		log.FromContext(ctx).V(1).Info("Step", "step", step.String())
-		if err := w.do(ctx, step); err != nil {
-			return err
-		}
-		if event, ok := step.Event(); ok {
-			r.recorder.Event(s.Set, event.Type, event.Reason, event.Message)
-		}
-	}
-	return nil
+	return loop.CarryOut(ctx, plan, newWork(r, s).do, func(e rollout.Event) { r.recorder.Event(s.Set, e.Type, e.Reason, e.Message) })
 }

@@ -24,12 +24,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
@@ -37,10 +34,6 @@ const (
 	// controllerIndex finds revisions by the UID of what controls them, or
 	// owned.Nobody.
 	controllerIndex = "statefulset.windlass.dev/controller"
-
-	// A reconcile that failed is tried again after firstRetry, then after twice
-	// as long each time, up to lastRetry.
-	firstRetry, lastRetry = 5 * time.Millisecond, 30 * time.Second
 
 	// workers is how many sets are worked on at the same time.
 	workers = 4
@@ -51,7 +44,7 @@ const (
 // steps.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	ctx := context.Background()
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &appsv1.ControllerRevision{}, controllerIndex, controllerOf); err != nil {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &appsv1.ControllerRevision{}, controllerIndex, owned.ByController); err != nil {
 		return fmt.Errorf("index controller revisions by controller: %w", err)
 	}
 	pods, err := owned.Cached(ctx, mgr.GetCache())
@@ -69,20 +62,15 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	err = ctrl.NewControllerManagedBy(mgr).
 		Named("statefulset").
 		For(&appsv1.StatefulSet{}).
-		Watches(&appsv1.StatefulSet{}, r.onSet()).
+		Watches(&appsv1.StatefulSet{}, loop.Gone(r.written.Forget)).
 		Watches(&appsv1.ControllerRevision{}, r.onRevision()).
 		Watches(&corev1.Pod{}, r.onPod()).
 		Watches(&corev1.PersistentVolumeClaim{}, r.onClaim()).
-		Watches(&corev1.Namespace{}, r.onNamespace()).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-		}).
+		Watches(&corev1.Namespace{}, loop.OnFailurePolicy(r.wakeAll)).
+		WithOptions(loop.Options(workers)).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the statefulset controller: %w", err)
 	}
 	return nil
 }
-
-func controllerOf(object client.Object) []string { return []string{string(owned.ControllerOf(object))} }

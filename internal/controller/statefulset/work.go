@@ -2,29 +2,18 @@ package statefulset
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"windlass.dev/windlass/internal/controller/loop"
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
-
-// errStale means that a step rested on something that has changed since it was
-// read.
-var errStale = errors.New("changed since it was read")
-
-// nameTaken is the error of a step that would create a revision under the name of
-// another.
-type nameTaken struct{ by *appsv1.ControllerRevision }
-
-func (e *nameTaken) Error() string { return "there is a controller revision " + e.by.Name }
 
 // work carries out the steps of one plan, each on what the last has left.
 type work struct {
@@ -37,8 +26,8 @@ func newWork(r *reconciler, s rollout.StatefulSnapshot) *work {
 	return &work{reconciler: r, set: s.Set, changed: map[types.UID]client.Object{}}
 }
 
-// do carries out a step. It returns errStale when something has changed, and
-// nameTaken when another revision has the name of a new one.
+// do carries out a step. It returns loop.ErrStale when something has changed, and
+// loop.Taken when another revision has the name of a new one.
 func (w *work) do(ctx context.Context, step rollout.Step) error {
 	switch step := step.(type) {
 	case rollout.AdoptPod:
@@ -46,7 +35,7 @@ func (w *work) do(ctx context.Context, step rollout.Step) error {
 	case rollout.AdoptRevision:
 		return w.adopt(ctx, step.Revision)
 	case rollout.ReleasePod:
-		return w.edit(ctx, step.Pod, func(object client.Object) { object.SetOwnerReferences(otherOwners(object, w.set.UID)) })
+		return w.edit(ctx, step.Pod, func(object client.Object) { object.SetOwnerReferences(owned.Released(object, w.set.UID)) })
 	case rollout.LabelPod:
 		return w.edit(ctx, step.Pod, func(object client.Object) { object.SetLabels(merged(object.GetLabels(), step.Labels)) })
 	case rollout.OwnClaim:
@@ -79,27 +68,12 @@ func (w *work) do(ctx context.Context, step rollout.Step) error {
 // adopt makes the set the controller of an object, if a live read shows that it
 // still exists and is to stay.
 func (w *work) adopt(ctx context.Context, object client.Object) error {
-	var current appsv1.StatefulSet
-	if err := w.live.Get(ctx, client.ObjectKeyFromObject(w.set), &current); err != nil {
-		return fmt.Errorf("read stateful set before it adopts %s: %w", object.GetName(), err)
-	}
-	if current.UID != w.set.UID || current.DeletionTimestamp != nil {
-		return fmt.Errorf("stateful set %s: %w", w.set.Name, errStale)
+	if err := loop.MayAdopt(ctx, w.live, w.set, &appsv1.StatefulSet{}); err != nil {
+		return err
 	}
 	return w.edit(ctx, object, func(object client.Object) {
-		object.SetOwnerReferences(append(otherOwners(object, w.set.UID),
-			*metav1.NewControllerRef(w.set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))))
+		object.SetOwnerReferences(owned.Adopted(object, w.set, appsv1.SchemeGroupVersion.WithKind("StatefulSet")))
 	})
-}
-
-func otherOwners(object metav1.Object, uid types.UID) []metav1.OwnerReference {
-	var others []metav1.OwnerReference
-	for _, ref := range object.GetOwnerReferences() {
-		if ref.UID != uid {
-			others = append(others, ref)
-		}
-	}
-	return others
 }
 
 func merged(a, b map[string]string) map[string]string {
@@ -117,7 +91,7 @@ func (w *work) edit(ctx context.Context, object client.Object, change func(clien
 	}
 	after := before.DeepCopyObject().(client.Object)
 	change(after)
-	err := w.client.Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err := w.client.Patch(ctx, after, loop.IfUnchanged(before))
 	if err != nil {
 		return w.failed("update", object, err)
 	}
@@ -130,25 +104,19 @@ func (w *work) edit(ctx context.Context, object client.Object, change func(clien
 
 // failed says why an object was not written.
 func (w *work) failed(verb string, object client.Object, err error) error {
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		err = errStale
-	}
-	return fmt.Errorf("%s %T %s: %w", verb, object, object.GetName(), err)
+	return fmt.Errorf("%s %T %s: %w", verb, object, object.GetName(), loop.Stale(err))
 }
 
 func (w *work) createRevision(ctx context.Context, revision *appsv1.ControllerRevision) error {
 	made := revision.DeepCopy()
 	err := w.client.Create(ctx, made)
-	switch {
-	case apierrors.IsAlreadyExists(err):
-		var by appsv1.ControllerRevision
-		if err := w.live.Get(ctx, client.ObjectKeyFromObject(revision), &by); err != nil {
-			return w.failed("read", revision, err)
-		}
-		return &nameTaken{by: &by}
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return fmt.Errorf("namespace %s is going: %w", revision.Namespace, errStale)
-	case err != nil:
+	if apierrors.IsAlreadyExists(err) {
+		return loop.WhoHas(ctx, w.live, client.ObjectKeyFromObject(revision), &appsv1.ControllerRevision{})
+	}
+	if going := loop.Going(err); going != nil {
+		return going
+	}
+	if err != nil {
 		return w.failed("create", revision, err)
 	}
 	w.written.Keep(made)
@@ -179,7 +147,7 @@ func (w *work) answer(ctx context.Context, note map[string]string, change func(*
 	written := w.set.DeepCopy()
 	written.Annotations = merged(written.Annotations, note)
 	change(written)
-	err := w.client.Patch(ctx, written, client.MergeFromWithOptions(w.set, client.MergeFromWithOptimisticLock{}), client.FieldOwner(answerer))
+	err := w.client.Patch(ctx, written, loop.IfUnchanged(w.set), client.FieldOwner(answerer))
 	return w.noteSet(written, "answer the failure of", err)
 }
 
