@@ -17,8 +17,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // Setup adds the controller to a manager; it runs once the manager starts.
@@ -44,30 +45,15 @@ type reconciler struct {
 
 // budgetsOf returns the budgets that select a pod.
 func (r *reconciler) budgetsOf(ctx context.Context, pod client.Object) []reconcile.Request {
-	return r.budgets(ctx, pod.GetNamespace(), func(b *policyv1.PodDisruptionBudget) bool {
+	return loop.Those(ctx, r.client, &policyv1.PodDisruptionBudgetList{}, func(b *policyv1.PodDisruptionBudget) bool {
 		selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
 		return err == nil && selector.Matches(labels.Set(pod.GetLabels()))
-	})
+	}, client.InNamespace(pod.GetNamespace()))
 }
 
 // budgetsIn returns the budgets of the namespace of a controller of pods.
 func (r *reconciler) budgetsIn(ctx context.Context, object client.Object) []reconcile.Request {
-	return r.budgets(ctx, object.GetNamespace(), func(b *policyv1.PodDisruptionBudget) bool { return true })
-}
-
-func (r *reconciler) budgets(ctx context.Context, namespace string, concerns func(*policyv1.PodDisruptionBudget) bool) []reconcile.Request {
-	var list policyv1.PodDisruptionBudgetList
-	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "List PodDisruptionBudgets")
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		if concerns(&list.Items[i]) {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
-	}
-	return requests
+	return loop.Those(ctx, r.client, &policyv1.PodDisruptionBudgetList{}, loop.Any[*policyv1.PodDisruptionBudget], client.InNamespace(object.GetNamespace()))
 }
 
 // Reconcile counts the pods of one budget and writes what follows. The write
@@ -101,10 +87,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		r.tell(&budget, status)
 	}
-	if wakeAt.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	return ctrl.Result{RequeueAfter: max(wakeAt.Sub(now), time.Millisecond)}, nil
+	return loop.Next(ctx, nil, wakeAt, now)
 }
 
 // tell tells once of a budget that cannot be worked out.

@@ -12,6 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // Setup adds the controller to a manager; it runs once the manager starts.
@@ -27,14 +29,14 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 
 // sameName: Endpoints have the name of their Service.
 func sameName(_ context.Context, endpoints client.Object) []reconcile.Request {
-	return []reconcile.Request{{NamespacedName: client.ObjectKeyFromObject(endpoints)}}
+	return []reconcile.Request{loop.For(endpoints)}
 }
 
 func mirrorOf(_ context.Context, slice client.Object) []reconcile.Request {
 	if slice.GetLabels()[discoveryv1.LabelManagedBy] != managedBy {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: slice.GetNamespace(), Name: slice.GetLabels()[discoveryv1.LabelServiceName]}}}
+	return []reconcile.Request{loop.Named(slice.GetNamespace(), slice.GetLabels()[discoveryv1.LabelServiceName])}
 }
 
 type reconciler struct {

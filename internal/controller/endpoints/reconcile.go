@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // settle is how long changes of a Service are gathered: nobody's traffic waits
@@ -34,7 +36,7 @@ func serviceOf(_ context.Context, slice client.Object) []reconcile.Request {
 	if name == "" {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: slice.GetNamespace(), Name: name}}}
+	return []reconcile.Request{loop.Named(slice.GetNamespace(), name)}
 }
 
 // reconciler brings one Service's Endpoints in line with its slices. It has

@@ -3,6 +3,7 @@ package endpointslice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // workers is how many Services are reconciled at a time.
@@ -153,24 +156,8 @@ func (r *reconciler) slices(ctx context.Context, service types.NamespacedName) (
 
 // servicesOf returns the Services that select one of the label sets.
 func (r *reconciler) servicesOf(ctx context.Context, namespace string, sets ...labels.Set) []reconcile.Request {
-	var list corev1.ServiceList
-	if err := r.client.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "List Services", "namespace", namespace)
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		service := &list.Items[i]
-		if service.Spec.Selector == nil {
-			continue
-		}
+	return loop.Those(ctx, r.client, &corev1.ServiceList{}, func(service *corev1.Service) bool {
 		selector := labels.SelectorFromSet(service.Spec.Selector)
-		for _, set := range sets {
-			if selector.Matches(set) {
-				requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(service)})
-				break
-			}
-		}
-	}
-	return requests
+		return service.Spec.Selector != nil && slices.ContainsFunc(sets, func(set labels.Set) bool { return selector.Matches(set) })
+	}, client.InNamespace(namespace))
 }

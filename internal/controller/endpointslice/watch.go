@@ -7,40 +7,29 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/endpointslice/util"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// podHandler enqueues the Services that select a pod, or did before it changed.
+// podHandler wakes the Services that select a pod, or did before it changed.
 // Changes that no endpoint shows are passed over.
 func (r *reconciler) podHandler() handler.EventHandler {
-	enqueue := func(ctx context.Context, q queue, pod client.Object, sets ...labels.Set) {
-		for _, req := range r.servicesOf(ctx, pod.GetNamespace(), sets...) {
-			q.Add(req)
-		}
+	wake := func(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
+		loop.Wake(q, r.servicesOf(ctx, pod.Namespace, pod.Labels)...)
 	}
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			enqueue(ctx, q, e.Object, e.Object.GetLabels())
-		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
+	return loop.Events[*corev1.Pod]{
+		Created: wake,
+		Updated: func(ctx context.Context, before, after *corev1.Pod, q loop.Queue) {
 			if endpointChanged(before, after) {
-				enqueue(ctx, q, after, before.Labels, after.Labels)
+				loop.Wake(q, r.servicesOf(ctx, after.Namespace, before.Labels, after.Labels)...)
 			}
 		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			enqueue(ctx, q, e.Object, e.Object.GetLabels())
-		},
-	}
+		Deleted: wake,
+	}.Handler()
 }
 
 // endpointChanged says whether two states of a pod make different endpoints.
@@ -55,58 +44,52 @@ func endpointChanged(before, after *corev1.Pod) bool {
 		!maps.Equal(before.Labels, after.Labels)
 }
 
-// sliceHandler enqueues the Service of a slice that somebody else may have
-// changed, and forgets slices that are gone.
+// sliceHandler wakes the Service of a slice that somebody else may have changed,
+// and forgets slices that are gone.
 func (r *reconciler) sliceHandler() handler.EventHandler {
-	service := func(slice client.Object) (types.NamespacedName, bool) {
-		name := slice.GetLabels()[discoveryv1.LabelServiceName]
-		ours := slice.GetLabels()[discoveryv1.LabelManagedBy] == managedBy
-		return types.NamespacedName{Namespace: slice.GetNamespace(), Name: name}, ours && name != ""
+	wake := func(_ context.Context, slice client.Object, q loop.Queue) {
+		if service, ok := serviceOf(slice); ok {
+			loop.Wake(q, service)
+		}
 	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
-			if key, ok := service(e.Object); ok {
-				q.Add(reconcile.Request{NamespacedName: key})
+	return loop.Events[client.Object]{
+		Created: wake,
+		Updated: func(ctx context.Context, before, after client.Object, q loop.Queue) {
+			wake(ctx, before, q)
+			wake(ctx, after, q)
+		},
+		Deleted: func(_ context.Context, slice client.Object, q loop.Queue) {
+			if service, ok := serviceOf(slice); ok {
+				r.memory.gone(service.NamespacedName, slice.GetUID())
+				loop.Wake(q, service)
 			}
 		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			for _, slice := range []client.Object{e.ObjectOld, e.ObjectNew} {
-				if key, ok := service(slice); ok {
-					q.Add(reconcile.Request{NamespacedName: key})
-				}
-			}
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
-			if key, ok := service(e.Object); ok {
-				r.memory.gone(key, e.Object.GetUID())
-				q.Add(reconcile.Request{NamespacedName: key})
-			}
-		},
-	}
+	}.Handler()
 }
 
-// nodeHandler enqueues every Service when a node's zone changes, which is rare.
+// serviceOf returns the Service of a slice, and whether the slice is one of ours.
+func serviceOf(slice client.Object) (reconcile.Request, bool) {
+	name := slice.GetLabels()[discoveryv1.LabelServiceName]
+	ours := slice.GetLabels()[discoveryv1.LabelManagedBy] == managedBy
+	return loop.Named(slice.GetNamespace(), name), ours && name != ""
+}
+
+// nodeHandler wakes every Service when a node's zone changes, which is rare.
 func (r *reconciler) nodeHandler() handler.EventHandler {
-	all := func(ctx context.Context, q queue) {
-		var list corev1.ServiceList
-		if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-			return
-		}
-		for i := range list.Items {
-			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
+	all := func(ctx context.Context, q loop.Queue) {
+		loop.Wake(q, loop.Those(ctx, r.client, &corev1.ServiceList{}, loop.Any[*corev1.Service])...)
 	}
 	zone := func(node client.Object) string { return node.GetLabels()[corev1.LabelTopologyZone] }
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) {
-			if zone(e.Object) != "" {
+	return loop.Events[client.Object]{
+		Created: func(ctx context.Context, node client.Object, q loop.Queue) {
+			if zone(node) != "" {
 				all(ctx, q)
 			}
 		},
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			if zone(e.ObjectOld) != zone(e.ObjectNew) {
+		Updated: func(ctx context.Context, before, after client.Object, q loop.Queue) {
+			if zone(before) != zone(after) {
 				all(ctx, q)
 			}
 		},
-	}
+	}.Handler()
 }

@@ -12,14 +12,12 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // workers is how many namespaces are emptied at a time.
@@ -43,10 +41,7 @@ func Setup(mgr ctrl.Manager, _ record.EventRecorder) error {
 		Named("namespace").
 		For(&corev1.Namespace{}).
 		Watches(&corev1.Pod{}, r.podHandler()).
-		WithOptions(controller.Options{
-			MaxConcurrentReconciles: workers,
-			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Millisecond, 30*time.Second),
-		}).
+		WithOptions(loop.Options(workers)).
 		Complete(r)
 }
 
@@ -105,13 +100,12 @@ func (r *reconciler) write(ctx context.Context, namespace *corev1.Namespace, nex
 // podHandler looks at a namespace again when a pod of it is gone, as pods are
 // what a deletion usually waits for.
 func (r *reconciler) podHandler() handler.EventHandler {
-	return handler.Funcs{
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			key := client.ObjectKey{Name: e.Object.GetNamespace()}
+	return loop.Events[*corev1.Pod]{
+		Deleted: func(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
 			var namespace corev1.Namespace
-			if r.client.Get(ctx, key, &namespace) == nil && namespace.DeletionTimestamp != nil {
-				q.Add(reconcile.Request{NamespacedName: key})
+			if r.client.Get(ctx, client.ObjectKey{Name: pod.Namespace}, &namespace) == nil && namespace.DeletionTimestamp != nil {
+				loop.Wake(q, loop.For(&namespace))
 			}
 		},
-	}
+	}.Handler()
 }

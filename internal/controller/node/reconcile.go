@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // Setup adds the controller to a manager; it runs once the manager starts.
@@ -31,7 +33,7 @@ func nodeOf(_ context.Context, lease client.Object) []reconcile.Request {
 	if lease.GetNamespace() != corev1.NamespaceNodeLease {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: lease.GetName()}}}
+	return []reconcile.Request{loop.Named("", lease.GetName())}
 }
 
 // reconciler has one worker, so that what it remembers needs no lock. It may
@@ -85,10 +87,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	d := plan(&node, lease, r.heard(node.Name, lease, now), now)
 	if err := r.write(ctx, &node, d); err != nil {
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return ctrl.Result{RequeueAfter: 50 * time.Millisecond}, nil
-		}
-		return ctrl.Result{}, err
+		return loop.Next(ctx, loop.Stale(err), time.Time{}, now)
 	}
 	if d.Silent {
 		if err := r.silence(ctx, node.Name, now); err != nil {
@@ -98,7 +97,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if d.WakeAt.IsZero() {
 		return ctrl.Result{RequeueAfter: graceOf(lease)}, nil
 	}
-	return ctrl.Result{RequeueAfter: max(d.WakeAt.Sub(now), time.Millisecond)}, nil
+	return loop.Next(ctx, nil, d.WakeAt, now)
 }
 
 // lease reads the node's Lease; none is no error.
@@ -130,7 +129,7 @@ func (r *reconciler) silence(ctx context.Context, node string, now time.Time) er
 		}
 		pod := seen.DeepCopy()
 		pod.Status.Conditions = conditions
-		err := r.client.Status().Patch(ctx, pod, client.MergeFromWithOptions(seen, client.MergeFromWithOptimisticLock{}))
+		err := r.client.Status().Patch(ctx, pod, loop.IfUnchanged(seen))
 		if client.IgnoreNotFound(err) != nil {
 			failed = append(failed, fmt.Errorf("write that pod %s/%s is not ready: %w", pod.Namespace, pod.Name, err))
 			continue
@@ -144,7 +143,7 @@ func (r *reconciler) write(ctx context.Context, node *corev1.Node, d decision) e
 	if d.Lost {
 		before := node.DeepCopy()
 		node.Status.Conditions = d.Conditions
-		if err := r.client.Status().Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		if err := r.client.Status().Patch(ctx, node, loop.IfUnchanged(before)); err != nil {
 			return fmt.Errorf("write the status of node %s: %w", node.Name, err)
 		}
 		r.recorder.Eventf(node, corev1.EventTypeWarning, "NodeNotReady", "Node %s status is now: NodeNotReady: %s", node.Name, d.Why)
@@ -152,7 +151,7 @@ func (r *reconciler) write(ctx context.Context, node *corev1.Node, d decision) e
 	if d.Retaint {
 		before := node.DeepCopy()
 		node.Spec.Taints = d.Taints
-		if err := r.client.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		if err := r.client.Patch(ctx, node, loop.IfUnchanged(before)); err != nil {
 			return fmt.Errorf("write the taints of node %s: %w", node.Name, err)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/component-helpers/storage/ephemeral"
 	"k8s.io/component-helpers/storage/volume"
@@ -24,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // podClaims is the index of pods by the names of the claims they use.
@@ -98,7 +98,7 @@ func bringsClaims(o client.Object) bool {
 func claimsOfPod(_ context.Context, o client.Object) []reconcile.Request {
 	var requests []reconcile.Request
 	for _, name := range claimsOf(o.(*corev1.Pod)) {
-		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}})
+		requests = append(requests, loop.Named(o.GetNamespace(), name))
 	}
 	return requests
 }
@@ -111,7 +111,7 @@ func claimsOfVolume(ctx context.Context, reader client.Reader, o client.Object) 
 		return free || c.Spec.VolumeName == v.Name
 	})
 	if ref := v.Spec.ClaimRef; ref != nil {
-		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}})
+		requests = append(requests, loop.Named(ref.Namespace, ref.Name))
 	}
 	return requests
 }
@@ -132,37 +132,16 @@ func claimsOfNode(ctx context.Context, reader client.Reader, o client.Object) []
 }
 
 func waiting(ctx context.Context, reader client.Reader, which func(*corev1.PersistentVolumeClaim) bool) []reconcile.Request {
-	var list corev1.PersistentVolumeClaimList
-	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "List claims")
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		if c := &list.Items[i]; which(c) {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(c)})
-		}
-	}
-	return requests
+	return loop.Those(ctx, reader, &corev1.PersistentVolumeClaimList{}, which)
 }
 
 // volumesOfClaim: those that name it and the one that it names.
 func (w *writer) volumesOfClaim(ctx context.Context, o client.Object) []reconcile.Request {
 	c := o.(*corev1.PersistentVolumeClaim)
-	var list corev1.PersistentVolumeList
-	if err := w.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "List volumes")
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		v := &list.Items[i]
+	return loop.Those(ctx, w.client, &corev1.PersistentVolumeList{}, func(v *corev1.PersistentVolume) bool {
 		ref := v.Spec.ClaimRef
-		if v.Name == c.Spec.VolumeName || ref != nil && ref.Namespace == c.Namespace && ref.Name == c.Name {
-			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: v.Name}})
-		}
-	}
-	return requests
+		return v.Name == c.Spec.VolumeName || ref != nil && ref.Namespace == c.Namespace && ref.Name == c.Name
+	})
 }
 
 // ensureClass makes the default class when there is no class at all.

@@ -14,6 +14,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // tryAgain is the wait when no range was left, or a write came too late.
@@ -57,7 +59,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		node := nodes[give.Node]
 		before := node.DeepCopy()
 		node.Spec.PodCIDR, node.Spec.PodCIDRs = give.Range.String(), []string{give.Range.String()}
-		err := r.client.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		err := r.client.Patch(ctx, node, loop.IfUnchanged(before))
 		switch {
 		case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 			result.RequeueAfter = 20 * time.Millisecond

@@ -7,13 +7,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 // certificate.
 func Setup(mgr ctrl.Manager, rootCA []byte) error {
 	namespaceOf := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, object client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: object.GetNamespace()}}}
+		return []reconcile.Request{loop.Named("", object.GetNamespace())}
 	})
 	named := func(name string) builder.WatchesOption {
 		return builder.WithPredicates(predicate.NewPredicateFuncs(func(object client.Object) bool { return object.GetName() == name }))

@@ -20,6 +20,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // darkPause is how often a node's pods are looked at while no node is ready.
@@ -60,7 +62,7 @@ func (r *reconciler) taintedNodeOf(ctx context.Context, pod client.Object) []rec
 	if name == "" || r.client.Get(ctx, client.ObjectKey{Name: name}, &node) != nil || !slices.ContainsFunc(node.Spec.Taints, noExecute) {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+	return []reconcile.Request{loop.Named("", name)}
 }
 
 func noExecute(t corev1.Taint) bool { return t.Effect == corev1.TaintEffectNoExecute }
@@ -93,10 +95,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if dark { // until one is ready, which is no event of this node
 		wakeAt = now.Add(darkPause)
 	}
-	if err := errors.Join(failed...); err != nil || wakeAt.IsZero() {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{RequeueAfter: max(wakeAt.Sub(now), time.Millisecond)}, nil
+	return loop.Next(ctx, errors.Join(failed...), wakeAt, now)
 }
 
 func (r *reconciler) podsOn(ctx context.Context, node string) ([]*corev1.Pod, error) {
