@@ -16,6 +16,8 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/apiserver/pkg/util/dryrun"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // binding is the binding subresource of pods: it gives a pod its node, once.
@@ -97,7 +99,7 @@ func (b binding) assign(ctx context.Context, bound *corev1.Binding, dry bool) er
 			for name, value := range bound.Annotations {
 				metav1.SetMetaDataAnnotation(&pod.ObjectMeta, name, value)
 			}
-			setScheduled(pod)
+			condition.Set(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
 			return pod, nil
 		}), dry, nil)
 	if err == nil {
@@ -109,17 +111,6 @@ func (b binding) assign(ctx context.Context, bound *corev1.Binding, dry bool) er
 		err = apierrors.NewConflict(corev1.Resource("pods/binding"), bound.Name, err)
 	}
 	return err
-}
-
-func setScheduled(pod *corev1.Pod) {
-	condition := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}
-	for i, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled {
-			pod.Status.Conditions[i] = condition
-			return
-		}
-	}
-	pod.Status.Conditions = append(pod.Status.Conditions, condition)
 }
 
 // legacyBinding is the resource bindings, the old way to post a Binding.

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/storage"
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/client-go/util/retry"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // eviction is the eviction subresource of pods: a deletion that a disruption
@@ -96,7 +98,7 @@ func (e eviction) permit(ctx context.Context, name string, deletion *metav1.Dele
 		return err
 	}
 	return retry.OnError(retry.DefaultRetry, apierrors.IsConflict, func() error {
-		if !podReady(pod) && mayGoUnready(budget) {
+		if !condition.OfPod(pod, corev1.PodReady) && mayGoUnready(budget) {
 			bind(deletion, pod, true)
 			return nil
 		}
@@ -196,11 +198,7 @@ func (e eviction) mark(ctx context.Context, name string, conditions *metav1.Prec
 	}
 	err = e.pods.Storage.GuaranteedUpdate(ctx, key, marked, false, must, storage.SimpleUpdate(func(obj runtime.Object) (runtime.Object, error) {
 		pod := obj.(*corev1.Pod)
-		pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
-		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now(),
-			Reason: "EvictionByEvictionAPI", Message: "Eviction API: evicting",
-		})
+		condition.Set(pod, condition.Disrupted("EvictionByEvictionAPI", "Eviction API: evicting", time.Now()))
 		return pod, nil
 	}), false, nil)
 	if err != nil {
@@ -210,10 +208,4 @@ func (e eviction) mark(ctx context.Context, name string, conditions *metav1.Prec
 		conditions.ResourceVersion = &marked.ResourceVersion
 	}
 	return nil
-}
-
-func podReady(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
 }

@@ -25,10 +25,10 @@ var allowed = map[string][]string{
 	"internal/image":       {"internal/agent"},                     // what the agent
 	"internal/network":     {"internal/agent", "internal/overlay"}, // declares
 	"internal/proxy":       {"api/v1alpha1"},
-	"internal/apiserver":   {"internal/store", "internal/pki", "internal/join", "internal/hijack", "api/v1alpha1"},
+	"internal/apiserver":   {"internal/condition", "internal/store", "internal/pki", "internal/join", "internal/hijack", "api/v1alpha1"},
 	"internal/join":        {"internal/pki"},
-	"internal/controller":  {"internal/rollout", "api/v1alpha1"},
-	"internal/scheduler":   {"api/v1alpha1"},
+	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
+	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
 	"internal/rollout":     {"api/v1alpha1"},
 	"internal/rolloutview": {"api/v1alpha1", "internal/rollout"},                       // of rollout only the view of a StatefulSet
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit

@@ -18,6 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // writeTimeout bounds one write.
@@ -213,10 +215,7 @@ func (w *apiWriter) preempt(ctx context.Context, pod *corev1.Pod, node string, v
 }
 
 func (w *apiWriter) remove(ctx context.Context, victim *corev1.Pod) error {
-	patch, err := conditionPatch(victim, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(w.now()),
-		Reason: "PreemptionByScheduler", Message: "default-scheduler: preempting to accommodate a higher priority pod",
-	})
+	patch, err := conditionPatch(victim, condition.Disrupted("PreemptionByScheduler", "default-scheduler: preempting to accommodate a higher priority pod", w.now()))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // patience is how long a pod whose eviction was granted counts as gone while it
@@ -55,7 +57,7 @@ func plan(budget *policyv1.PodDisruptionBudget, pods []*corev1.Pod, controllers 
 	}
 	status.ExpectedPods, status.DesiredHealthy = expected, desired
 	for _, pod := range pods {
-		if _, going := status.DisruptedPods[pod.Name]; !going && pod.DeletionTimestamp == nil && ready(pod) {
+		if _, going := status.DisruptedPods[pod.Name]; !going && pod.DeletionTimestamp == nil && condition.OfPod(pod, corev1.PodReady) {
 			status.CurrentHealthy++
 		}
 	}
@@ -125,9 +127,3 @@ func total(pods []*corev1.Pod, controllers []*counted) (sum int32, err error) {
 
 // errUnknownController: nobody can say how many pods it wants.
 var errUnknownController = errors.New("it does not say how many pods it wants: use minAvailable with a number")
-
-func ready(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	})
-}

@@ -3,7 +3,6 @@ package persistentvolume
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -14,6 +13,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // writer carries out plans. Its reads come from the cache; what is about to be
@@ -147,7 +148,7 @@ func (c *claims) nodes(ctx context.Context, claim *corev1.PersistentVolumeClaim,
 	}
 	for i := range nodes.Items {
 		n := &nodes.Items[i]
-		if !ready(n) {
+		if !condition.OfNode(n, corev1.NodeReady) {
 			continue
 		}
 		if n.Name == claim.Annotations[volume.AnnSelectedNode] {
@@ -167,12 +168,6 @@ func (c *claims) nodes(ctx context.Context, claim *corev1.PersistentVolumeClaim,
 		}
 	}
 	return nil
-}
-
-func ready(n *corev1.Node) bool {
-	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
 
 // volumes reconciles PersistentVolumes.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/controller/loop"
 )
 
@@ -125,9 +126,10 @@ func claimsOfClass(ctx context.Context, reader client.Reader, o client.Object) [
 // claimsOfNode: those that it is selected for, and those that wait for any.
 func claimsOfNode(ctx context.Context, reader client.Reader, o client.Object) []reconcile.Request {
 	n := o.(*corev1.Node)
+	ready := condition.OfNode(n, corev1.NodeReady)
 	return waiting(ctx, reader, func(c *corev1.PersistentVolumeClaim) bool {
 		selected := c.Annotations[volume.AnnSelectedNode]
-		return c.Spec.VolumeName == "" && (selected == n.Name && !ready(n) || selected == "" && ready(n))
+		return c.Spec.VolumeName == "" && (selected == n.Name && !ready || selected == "" && ready)
 	})
 }
 

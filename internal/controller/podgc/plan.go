@@ -6,6 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 const (
@@ -57,10 +59,7 @@ func plan(pods []*corev1.Pod, missing map[string]time.Time, out map[string]bool,
 // that nothing runs on it:
 // https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/.
 func outOfService(node *corev1.Node) bool {
-	ready := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
-	return !ready && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
+	return !condition.OfNode(node, corev1.NodeReady) && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
 }
 
 func over(pod *corev1.Pod) bool {

@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // period is how often the pods are swept.
@@ -109,11 +109,7 @@ func (s *sweeper) remove(ctx context.Context, r removal) error {
 		before := pod.DeepCopy()
 		pod.Status.Phase = corev1.PodFailed
 		pod.Status.Reason, pod.Status.Message = "NodeLost", "PodGC: "+r.Why
-		pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
-		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
-			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
-			Reason: "DeletionByPodGC", Message: pod.Status.Message, LastTransitionTime: metav1.Now(),
-		})
+		condition.Set(pod, condition.Disrupted("DeletionByPodGC", pod.Status.Message, time.Now()))
 		if err := s.cache.Status().Patch(ctx, pod, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("mark pod %s/%s as failed: %w", pod.Namespace, pod.Name, err)
 		}

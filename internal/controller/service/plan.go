@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // ingress returns the addresses under which a Service is reached from outside:
@@ -30,7 +32,7 @@ func ingress(service *corev1.Service, nodes []corev1.Node) []corev1.LoadBalancer
 func foreign(service *corev1.Service) bool { return service.Spec.LoadBalancerClass != nil }
 
 func address(node *corev1.Node) string {
-	if node.DeletionTimestamp != nil || !ready(node) {
+	if node.DeletionTimestamp != nil || !condition.OfNode(node, corev1.NodeReady) {
 		return ""
 	}
 	internal := ""
@@ -43,13 +45,4 @@ func address(node *corev1.Node) string {
 		}
 	}
 	return internal
-}
-
-func ready(node *corev1.Node) bool {
-	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/controller/loop"
 )
 
@@ -36,7 +36,7 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 		For(&corev1.Node{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok := e.ObjectOld.(*corev1.Node)
 			after, too := e.ObjectNew.(*corev1.Node)
-			return !ok || !too || !equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints) || ready(before) != ready(after)
+			return !ok || !too || !equality.Semantic.DeepEqual(before.Spec.Taints, after.Spec.Taints) || condition.OfNode(before, corev1.NodeReady) != condition.OfNode(after, corev1.NodeReady)
 		}})).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.taintedNodeOf), builder.WithPredicates(predicate.Funcs{
 			UpdateFunc: func(e event.UpdateEvent) bool {
@@ -79,7 +79,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	node, dark := &nodes.Items[at], true
 	for i := range nodes.Items {
-		dark = dark && !ready(&nodes.Items[i])
+		dark = dark && !condition.OfNode(&nodes.Items[i], corev1.NodeReady)
 	}
 	pods, err := r.podsOn(ctx, node.Name)
 	if err != nil {
@@ -117,11 +117,7 @@ func (r *reconciler) evict(ctx context.Context, node *corev1.Node, e eviction) e
 	key := client.ObjectKeyFromObject(e.Pod)
 	log.FromContext(ctx).Info("Evicting a pod", "pod", key, "why", e.Why)
 	pod := e.Pod.DeepCopy()
-	pod.Status.Conditions = slices.DeleteFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.DisruptionTarget })
-	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
-		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(r.now()),
-		Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-	})
+	condition.Set(pod, condition.Disrupted("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", r.now()))
 	if e.Lost {
 		pod.Status.Reason = "NodeLost"
 		pod.Status.Message = fmt.Sprintf("Node %s which was running pod %s is unresponsive", node.Name, pod.Name)
@@ -135,10 +131,4 @@ func (r *reconciler) evict(ctx context.Context, node *corev1.Node, e eviction) e
 		return fmt.Errorf("evict pod %s: %w", key, err)
 	}
 	return nil
-}
-
-func ready(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }

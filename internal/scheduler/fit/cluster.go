@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Cluster is what is known of the nodes and the pods on them: what the cache
@@ -45,7 +47,7 @@ func (c *Cluster) SetNode(object *corev1.Node) bool {
 	n.object, n.allocatable = object, amountsOf(object.Status.Allocatable)
 	return before == nil ||
 		before.Spec.Unschedulable != object.Spec.Unschedulable ||
-		nodeReady(before) != nodeReady(object) ||
+		condition.OfNode(before, corev1.NodeReady) != condition.OfNode(object, corev1.NodeReady) ||
 		!maps.Equal(before.Labels, object.Labels) ||
 		!equality.Semantic.DeepEqual(before.Spec.Taints, object.Spec.Taints) ||
 		!equality.Semantic.DeepEqual(before.Status.Allocatable, object.Status.Allocatable)
@@ -118,10 +120,4 @@ func (c *Cluster) sweep(name string) {
 	if n := c.nodes[name]; n.object == nil && len(n.pods) == 0 {
 		delete(c.nodes, name)
 	}
-}
-
-func nodeReady(n *corev1.Node) bool {
-	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
 }
