@@ -23,6 +23,7 @@ const (
 	ActPreStop         ActKind = "PreStop"         // the hook
 	ActStop            ActKind = "Stop"            // the stop signal of the image
 	ActKill            ActKind = "Kill"            // SIGKILL
+	ActResize          ActKind = "Resize"          // what the pod and its containers are held to
 	ActRemove          ActKind = "Remove"          // a container's record, killing what is left of it
 	ActTeardownNetwork ActKind = "TeardownNetwork" // after the last container
 	ActCleanUp         ActKind = "CleanUp"         // the pod's directory and logs

@@ -45,12 +45,17 @@ func (d door) admit(pod *corev1.Pod) *Verdict {
 	if err := checkSysctls(pod, d.sysctls); err != nil {
 		return rejection(ReasonSysctlForbidden, "forbidden sysctl: %v", err)
 	}
+	if most := d.allocatable.Pods().Value(); int64(len(d.pods)) >= most {
+		return insufficient(corev1.ResourcePods, 1, int64(len(d.pods)), most)
+	}
+	return d.room(pod)
+}
+
+// room: what the pods that are in leave of the node is enough for another; nil if so.
+func (d door) room(pod *corev1.Pod) *Verdict {
 	used := corev1.ResourceList{}
 	for _, other := range d.pods {
 		add(used, resource.PodRequests(other, resource.PodResourcesOptions{}))
-	}
-	if most := d.allocatable.Pods().Value(); int64(len(d.pods)) >= most {
-		return insufficient(corev1.ResourcePods, 1, int64(len(d.pods)), most)
 	}
 	wanted := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
@@ -93,8 +98,11 @@ func critical(pod *corev1.Pod) bool {
 	return pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCritical
 }
 
+// rejected begins the message of a pod that was not let in.
+const rejected = "Pod was rejected: "
+
 func rejection(reason, format string, args ...any) *Verdict {
-	return &Verdict{Reason: reason, Message: "Pod was rejected: " + fmt.Sprintf(format, args...)}
+	return &Verdict{Reason: reason, Message: rejected + fmt.Sprintf(format, args...)}
 }
 
 func insufficient(name corev1.ResourceName, want, used, most int64) *Verdict {
@@ -150,7 +158,17 @@ func (a *Agent) letIn(pod *corev1.Pod) *Verdict {
 func (a *Agent) letOut(uid types.UID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forgetActive(uid)
+}
+
+// forgetActive gives what a pod had to those that wait for it. a.mu is held.
+func (a *Agent) forgetActive(uid types.UID) {
+	if a.active[uid] == nil {
+		return
+	}
 	delete(a.active, uid)
+	delete(a.deferred, uid)
+	a.retryResizes()
 }
 
 // phaseOver: no container of the pod will run again.

@@ -23,7 +23,8 @@ type Agent struct {
 	ctx       context.Context // of Run, for workers
 	workers   map[types.UID]*worker
 	found     map[types.UID]*remains     // on the node at start, not yet claimed by a pod
-	active    map[types.UID]*corev1.Pod  // that were let in and have not ended
+	active    map[types.UID]*corev1.Pod  // that were let in and have not ended, with the resources that they have
+	deferred  map[types.UID]*deferral    // those of them that wait for more
 	pressures []corev1.NodeConditionType // that the node is under
 	running   sync.WaitGroup
 
@@ -169,7 +170,7 @@ func (a *Agent) deliver(pod *corev1.Pod) {
 func (a *Agent) lose(uid types.UID) {
 	a.mu.Lock()
 	w := a.workers[uid]
-	delete(a.active, uid) // at once: who takes its place is told of next
+	a.forgetActive(uid) // at once: who takes its place is told of next
 	a.mu.Unlock()
 	if w != nil {
 		w.post(func() { w.seen.Gone = true })
@@ -184,7 +185,7 @@ func (a *Agent) employ(pod *corev1.Pod) *worker {
 	}
 	delete(a.found, pod.UID)
 	w := newWorker(a, pod, Recall(pod, found.containers, found.network))
-	if verdict := a.letIn(pod); verdict != nil {
+	if verdict := a.letIn(withResources(pod, w.seen.Allotment.Containers)); verdict != nil {
 		w.post(func() { w.giveUp(verdict) })
 	}
 	a.workers[pod.UID] = w
@@ -193,7 +194,7 @@ func (a *Agent) employ(pod *corev1.Pod) *worker {
 		w.run(a.ctx)
 		a.unfollow(w)
 		a.mu.Lock()
-		delete(a.active, pod.UID)
+		a.forgetActive(pod.UID)
 		delete(a.workers, pod.UID)
 		a.mu.Unlock()
 	})

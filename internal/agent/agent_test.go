@@ -70,6 +70,7 @@ func TestAgent(t *testing.T) {
 		{"node", testNode},
 		{"eviction", testEviction},
 		{"admission", testAdmission},
+		{"resize", testResize},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
 	}

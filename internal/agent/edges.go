@@ -34,6 +34,12 @@ type Runtime interface {
 	// that has ended already is no error.
 	Signal(ctx context.Context, id string, signal syscall.Signal) error
 
+	// Resize changes what a pod as a whole and some of its running containers, by
+	// their IDs, are held to. What grows grows before what shrinks shrinks, so that
+	// no container has more than its pod. It returns the IDs of those that have theirs
+	// now or have ended. A memory limit below what is in use is an error.
+	Resize(ctx context.Context, podUID string, pod PodGroup, grants map[string]Grant) (done []string, err error)
+
 	// Remove kills what is left of a container and deletes its cgroup, mounts
 	// and record, but not its log.
 	Remove(ctx context.Context, id string) error
@@ -75,6 +81,10 @@ type Container struct {
 	ExitCode   int
 	OOMKilled  bool
 
+	// Granted is what its limits were last made of, as the pod's spec words it; nil
+	// if that is not known.
+	Granted *corev1.ResourceRequirements
+
 	User *corev1.LinuxContainerUser // as whom its first process began; nil if that is not known
 
 	// StartError is why the attempt came to nothing. Only the agent knows of
@@ -115,6 +125,7 @@ type ContainerSpec struct {
 	Mounts     []Mount
 
 	Resources Resources
+	Granted   corev1.ResourceRequirements // what Resources are made of, for the record
 	Pod       PodGroup
 	Security  Security
 

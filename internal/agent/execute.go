@@ -37,7 +37,7 @@ func (w *worker) prepare(act Act) work {
 	case ActRecheckImage:
 		return w.recheckWork(act, spec)
 	case ActStart:
-		return w.startWork(act, spec)
+		return w.startWork(act)
 	case ActProbe:
 		return w.probeWork(act, spec)
 	case ActLook:
@@ -50,6 +50,8 @@ func (w *worker) prepare(act Act) work {
 		return w.preStopWork(act, spec)
 	case ActStop, ActKill:
 		return w.signalWork(act, spec)
+	case ActResize:
+		return w.resizeWork()
 	case ActRemove:
 		return w.removeWork(act)
 	case ActTeardownNetwork:
@@ -180,13 +182,18 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 		}
 		warn(act.Container, reason, failure.Message)
 		warn(act.Container, "Failed", "Error: "+failure.Reason)
+	case ActResize:
+		if failure.Count == 1 {
+			warn("", "ResizeError", "Pod resize error: "+resizeSummary(withResources(w.pod, w.seen.Allotment.Containers), w.seen.Allotment.Generation, failure.Message))
+		}
 	case ActStart:
 		warn(act.Container, "Failed", "Error: "+failure.Message)
 	}
 }
 
-func (w *worker) startWork(act Act, spec *corev1.Container) work {
-	a, pod, image, network := w.agent, w.pod, w.seen.Images[act.Container].Image, w.seen.Network
+func (w *worker) startWork(act Act) work {
+	a, pod, image, network := w.agent, withResources(w.pod, w.seen.Allotment.Containers), w.seen.Images[act.Container].Image, w.seen.Network
+	spec, group := containerSpecOf(pod, act.Container), w.podGroup(nil)
 	target, targetErr := w.target(act.Container)
 	return func(ctx context.Context) (func(), error) {
 		if targetErr != nil {
@@ -196,7 +203,7 @@ func (w *worker) startWork(act Act, spec *corev1.Container) work {
 		if err != nil {
 			return nil, err
 		}
-		want.PIDOf = target
+		want.PIDOf, want.Pod = target, group
 		c, err := a.cfg.Runtime.Start(ctx, want)
 		if err != nil {
 			return nil, err

@@ -44,6 +44,8 @@ type Observed struct {
 	PostStarts   map[string]PostStart    // of hooks that have ended, by container ID
 	Routes       Routes                  // who may send the pod traffic; read while it ends or restarts
 
+	Allotment Allotment // of CPU and memory
+
 	Awaited uint64 // the resourceVersion that the proxies have been asked for
 
 	Failures map[string]Failure // by Act.Key
@@ -87,7 +89,9 @@ type StopProgress struct {
 type Memory struct {
 	Listening map[string]bool   // container IDs whose declared ports have all listened
 	Told      map[string]string // container name to the back-off that an Event has told
+	Again     map[string]bool   // container IDs that are ended to be started anew, whatever their policy says
 	Drain     Drain
+	Resizing  Resizing
 	ExpiredAt time.Time // when the pod was first seen to have outlived its activeDeadlineSeconds
 	Moments   v1alpha1.PodMoments
 }
@@ -108,9 +112,15 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 		PostStarts:   map[string]PostStart{},
 		Failures:     map[string]Failure{},
 		InFlight:     map[string]bool{},
-		Memory:       Memory{Listening: map[string]bool{}, Told: map[string]string{}},
+		Memory:       Memory{Listening: map[string]bool{}, Told: map[string]string{}, Again: recallAgain(pod, containers)},
 	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
+	recallGrants(pod, seen.Containers)
+	seen.Allotment = recallAllotment(pod, seen.Containers)
+	seen.Memory.Resizing.Started = seen.Allotment.Generation
+	if c := conditionOf(&pod.Status, corev1.PodResizePending); c != nil {
+		seen.Memory.Resizing.Refused = Refusal{c.Reason, c.Message}
+	}
 	for _, status := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {
 		id, ok := containerID(status.ContainerID)
 		if !ok || status.State.Running == nil {
@@ -126,6 +136,23 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 		}
 	}
 	return seen
+}
+
+// recallAgain finds the containers that have ended to be started anew: the status says
+// that they wait for nothing.
+func recallAgain(pod *corev1.Pod, containers []Container) map[string]bool {
+	again := map[string]bool{}
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		last, _ := lastTwo(containers, status.Name)
+		ended, waiting := status.LastTerminationState.Terminated, status.State.Waiting
+		if last == nil || last.Phase != ContainerExited || ended == nil || ended.ContainerID != runtimeScheme+last.ID || waiting == nil {
+			continue
+		}
+		if waiting.Reason == ReasonContainerCreating || waiting.Reason == ReasonPodInitializing {
+			again[last.ID] = true
+		}
+	}
+	return again
 }
 
 // Record takes in what the runtime says of a container. A container that has

@@ -189,6 +189,7 @@ type sentence struct {
 	event string // of the container's end, as Kubernetes writes it
 	at    time.Time
 	drain bool // it may have connections
+	again bool // it is started again whatever its policy says
 }
 
 func (l *life) condemnation(u *unit) (sentence, bool) {
@@ -208,6 +209,12 @@ func (l *life) condemnation(u *unit) (sentence, bool) {
 			event += ", will be restarted"
 		}
 		return sentence{why: "its probe failed: " + state.Message, event: event, at: state.FailedAt, drain: true}, true
+	}
+	if u.again || l.resizing(u) && resizesByRestart(u.spec, *u.current.Granted, l.allotted(u)) {
+		return sentence{
+			why: "its resources change, for which its resizePolicy wants a restart", at: l.seen.Allotment.At, drain: true, again: true,
+			event: fmt.Sprintf("Container %s resize requires restart", u.spec.Name),
+		}, true
 	}
 	return sentence{}, false
 }

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
@@ -58,7 +59,7 @@ func newSchedule(t *rapid.T) *schedule {
 		InitContainers: []corev1.Container{{Name: "init", Image: "i"}, {Name: "side", Image: "i", RestartPolicy: &always}},
 		Containers: []corev1.Container{
 			{Name: "web", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 80}}, LivenessProbe: &corev1.Probe{PeriodSeconds: 5}, Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}, PreStop: &corev1.LifecycleHandler{}}},
-			{Name: "other", Image: "i", Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}},
+			{Name: "other", Image: "i", ResizePolicy: []corev1.ContainerResizePolicy{{ResourceName: corev1.ResourceCPU, RestartPolicy: corev1.RestartContainer}}, Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}},
 		},
 	}}
 	pod.Spec.InitContainers[1].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}, PreStop: &corev1.LifecycleHandler{}}
@@ -214,9 +215,21 @@ func (s *schedule) happen() {
 		s.restart()
 	case event == 17 && s.pod.DeletionTimestamp == nil && rapid.Bool().Draw(s.T, "delete"):
 		s.delete()
+	case event == 19:
+		s.resize()
 	case event == 18 && rapid.IntRange(0, 5).Draw(s.T, "force") == 0:
 		s.gone, s.seen.Gone = true, true
 	}
+}
+
+// resize allots something else to a container, which may have to be restarted for it.
+func (s *schedule) resize() {
+	s.pod = s.pod.DeepCopy()
+	s.pod.Generation++
+	c := containerSpecOf(s.pod, rapid.SampledFrom([]string{"web", "other"}).Draw(s.T, "resized"))
+	cpu := rapid.SampledFrom([]string{"100m", "200m"}).Draw(s.T, "cpu")
+	c.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: apiresource.MustParse(cpu)}
+	s.seen.Allotment = Allotment{Containers: wishes(s.pod), At: s.now, Generation: s.pod.Generation}
 }
 
 func (s *schedule) delete() {
@@ -293,7 +306,8 @@ func (s *schedule) succeed(act Act) {
 	case ActRecheckImage:
 		s.seen.Recheck(act.Container, true, s.now)
 	case ActStart:
-		c := Container{ID: act.ID, PodUID: "uid", Name: act.Container, Attempt: act.Attempt, Phase: ContainerRunning, StartedAt: s.now}
+		granted := s.seen.Allotment.Containers[act.Container]
+		c := Container{ID: act.ID, PodUID: "uid", Name: act.Container, Attempt: act.Attempt, Phase: ContainerRunning, StartedAt: s.now, Granted: &granted}
 		s.containers[c.ID], s.ran, s.begun[c.Name] = c, true, true
 		s.seen.Record(c)
 	case ActLook:
@@ -310,6 +324,14 @@ func (s *schedule) succeed(act Act) {
 		progress.PreStopDone = true
 	case ActStop, ActKill:
 		s.signal(act, &progress)
+	case ActResize:
+		for i := range s.seen.Containers {
+			c := &s.seen.Containers[i]
+			if granted := s.seen.Allotment.Containers[c.Name]; c.Phase == ContainerRunning && !resizesByRestart(containerSpecOf(s.pod, c.Name), *c.Granted, granted) {
+				c.Granted = &granted
+				s.containers[c.ID] = *c
+			}
+		}
 	case ActRemove:
 		s.remove(act.ID)
 	case ActTeardownNetwork:

@@ -68,5 +68,8 @@ func restartDelay(current, previous *Container) time.Duration {
 
 // restartAt is when the container, having ended, may start again.
 func (u *unit) restartAt() time.Time {
+	if u.again {
+		return u.current.FinishedAt
+	}
 	return u.current.FinishedAt.Add(restartDelay(u.current, u.previous))
 }

@@ -58,7 +58,7 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 		User:       user,
 		Mounts:     mounts,
 		Resources:  resourcesOf(pod, c, a.node.memory),
-		Pod:        podGroupOf(pod, a.cfg.Policy.PodMaxPids),
+		Granted:    c.Resources,
 		Security:   security,
 		TTY:        c.TTY,
 		Stdin:      c.Stdin,

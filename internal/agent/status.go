@@ -148,7 +148,7 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 			if c.User != nil {
 				status.User = &corev1.ContainerUser{Linux: c.User}
 			}
-			status.AllocatedResources, status.Resources = grantedTo(u.spec)
+			status.AllocatedResources, status.Resources = l.grantedTo(u)
 			if u.spec.Lifecycle != nil {
 				status.StopSignal = u.spec.Lifecycle.StopSignal
 			}
@@ -158,12 +158,18 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 	return statuses
 }
 
-// grantedTo is what a container that has been started was given: what it asked for.
-func grantedTo(c *corev1.Container) (corev1.ResourceList, *corev1.ResourceRequirements) {
-	if len(c.Resources.Requests)+len(c.Resources.Limits) == 0 {
+// grantedTo is what a container that has been started was allotted, and what it is
+// held to.
+func (l *life) grantedTo(u *unit) (corev1.ResourceList, *corev1.ResourceRequirements) {
+	allotted := l.allotted(u)
+	granted := allotted
+	if u.current.Granted != nil {
+		granted = *u.current.Granted
+	}
+	if len(granted.Requests)+len(granted.Limits)+len(allotted.Requests) == 0 {
 		return nil, nil
 	}
-	return c.Resources.Requests, &corev1.ResourceRequirements{Requests: c.Resources.Requests, Limits: c.Resources.Limits}
+	return allotted.Requests, &corev1.ResourceRequirements{Requests: granted.Requests, Limits: granted.Limits}
 }
 
 // state is a container's present state. A container that ended and will be
@@ -240,7 +246,7 @@ func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
 	switch {
 	case u.exited() && u.current.StartError != "":
 		return &corev1.ContainerStateWaiting{Reason: ReasonRunError, Message: u.current.StartError}
-	case u.exited():
+	case u.exited() && !u.again:
 		return nil
 	}
 	return &corev1.ContainerStateWaiting{Reason: l.creating(u), Message: l.obstacle()}
@@ -332,6 +338,7 @@ func (l *life) conditions(status *corev1.PodStatus) {
 	}
 	l.condition(status, ready)
 
+	l.resizeConditions(status)
 	if v := l.seen.Verdict; v != nil && v.Evicted {
 		l.condition(status, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: v.Message})
 	}

@@ -49,6 +49,7 @@ func Step(now time.Time, pod *corev1.Pod, seen Observed) Decision {
 		l.advance()
 	}
 	l.tellBackOffs()
+	l.tellResize()
 	return l.decide()
 }
 
@@ -69,6 +70,10 @@ func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 	l.d.Memory = seen.Memory
 	l.d.Memory.Listening = maps.Clone(seen.Memory.Listening)
 	l.d.Memory.Told = maps.Clone(seen.Memory.Told)
+	l.d.Memory.Again = maps.Clone(seen.Memory.Again)
+	if l.d.Memory.Again == nil {
+		l.d.Memory.Again = map[string]bool{}
+	}
 	if l.d.Memory.Listening == nil {
 		l.d.Memory.Listening = map[string]bool{}
 	}
@@ -80,6 +85,9 @@ func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 
 func (l *life) decide() Decision {
 	l.d.Status = l.status()
+	maps.DeleteFunc(l.d.Memory.Again, func(id string, _ bool) bool {
+		return !slices.ContainsFunc(l.all(), func(u *unit) bool { return u.current != nil && u.current.ID == id })
+	})
 	l.d.Memory.Moments = l.moments()
 	slices.SortStableFunc(l.d.Acts, func(a, b Act) int { return cmp.Compare(a.Key(), b.Key()) })
 	return l.d
@@ -161,6 +169,7 @@ func (l *life) advance() {
 			l.start(u)
 		}
 	}
+	l.resize()
 	l.freshen()
 	l.runHooks()
 	l.observe()
@@ -255,6 +264,10 @@ func (l *life) start(u *unit) {
 			l.recheckImage(u)
 		}
 		l.why("waiting for image %s", u.spec.Image)
+		return
+	}
+	if l.seen.InFlight[string(ActResize)] { // which has counted the containers that run
+		l.why("waiting for other resources")
 		return
 	}
 	if l.networkReady() && l.seen.Volumes {

@@ -97,8 +97,15 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 	case "started":
 		attempt, err := strconv.Atoi(arg("attempt", "0"))
 		w.finish(Act{Kind: ActStart, Container: name})
-		w.seen.Record(Container{ID: ContainerID("uid", name, attempt), PodUID: "uid", Name: name, Attempt: attempt, Phase: ContainerRunning, StartedAt: w.now, ImageID: "sha256:1"})
+		w.seen.Record(Container{ID: ContainerID("uid", name, attempt), PodUID: "uid", Name: name, Attempt: attempt, Phase: ContainerRunning, StartedAt: w.now, ImageID: "sha256:1", Granted: w.granted(name)})
 		return "", err
+	case "resize":
+		return "", w.resize(name, d.Input, arg)
+	case "resized":
+		w.finish(Act{Kind: ActResize})
+		last := w.last(name)
+		granted := w.seen.Allotment.Containers[name]
+		last.Granted = &granted
 	case "exited":
 		return "", w.exit(name, arg("code", "0"), flag("oom"))
 	case "fail":
@@ -163,6 +170,27 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		return "", fmt.Errorf("no such command: %s", d.Cmd)
 	}
 	return "", nil
+}
+
+func (w *stepWorld) granted(name string) *corev1.ResourceRequirements {
+	granted := w.seen.Allotment.Containers[name]
+	return &granted
+}
+
+// resize changes what a container asks for. The node allots it, or refuses it for a reason.
+func (w *stepWorld) resize(name, resources string, arg func(name, otherwise string) string) error {
+	w.pod = w.pod.DeepCopy()
+	c := containerSpecOf(w.pod, name)
+	if err := yaml.UnmarshalStrict([]byte(resources), &c.Resources); err != nil {
+		return err
+	}
+	w.pod.Generation++
+	if reason := arg("refused", ""); reason != "" {
+		w.seen.Allotment.Refused = &Refusal{reason, arg("message", "")}
+		return nil
+	}
+	w.seen.Allotment = Allotment{Containers: wishes(w.pod), At: w.now, Generation: w.pod.Generation}
+	return nil
 }
 
 var stepNode = NodeAddress{Name: "node", IP: netip.MustParseAddr("192.0.2.1")}
@@ -261,8 +289,23 @@ func describeStatus(before, now *corev1.PodStatus) string {
 			fmt.Fprintf(&b, "status %s=%s %s\n", c.Type, c.Status, c.Reason)
 		}
 	}
+	for _, kind := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress} {
+		old, c := conditionOf(before, kind), conditionOf(now, kind)
+		switch {
+		case c != nil && (old == nil || old.Reason != c.Reason || old.Message != c.Message):
+			fmt.Fprintf(&b, "status %s=%s %s (%s)\n", kind, c.Status, c.Reason, c.Message)
+		case c == nil && old != nil:
+			fmt.Fprintf(&b, "status no %s\n", kind)
+		}
+	}
 	line := func(c corev1.ContainerStatus) string {
 		text := fmt.Sprintf("%s ready=%v started=%v restarts=%d %s", c.Name, c.Ready, c.Started != nil && *c.Started, c.RestartCount, stateText(c.State))
+		if r := c.Resources; r != nil {
+			text += " " + resourcesText(*r)
+			if held, allocated := resourcesText(corev1.ResourceRequirements{Requests: r.Requests}), resourcesText(corev1.ResourceRequirements{Requests: c.AllocatedResources}); held != allocated {
+				text += " allocated=" + allocated
+			}
+		}
 		if last := stateText(c.LastTerminationState); last != "" {
 			text += " last: " + last
 		}
@@ -278,6 +321,10 @@ func describeStatus(before, now *corev1.PodStatus) string {
 		}
 	}
 	return b.String()
+}
+
+func resourcesText(r corev1.ResourceRequirements) string {
+	return fmt.Sprintf("cpu=%s..%s memory=%s..%s", r.Requests.Cpu(), r.Limits.Cpu(), r.Requests.Memory(), r.Limits.Memory())
 }
 
 func stateText(s corev1.ContainerState) string {

@@ -294,6 +294,9 @@ func (l *life) restartCondemned() {
 		if drain && !l.drainStep(u.spec.Name, sentence.at, grace, true) {
 			continue
 		}
+		if sentence.again {
+			l.d.Memory.Again[u.current.ID], u.again = true, true
+		}
 		l.stop([]*unit{u}, sentence.at.Add(grace))
 	}
 	if !condemned {

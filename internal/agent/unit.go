@@ -23,6 +23,7 @@ type unit struct {
 	restart  restart
 	current  *Container // the last attempt, nil before the first
 	previous *Container // the attempt before it
+	again    bool       // current is ended to be started anew, whatever the policy says
 	reason   string     // why current ended, where its record does not say
 	message  string
 }
@@ -68,6 +69,9 @@ func (l *life) recall(u *unit, statuses []corev1.ContainerStatus) *unit {
 		case u.previous == nil || c.Attempt > u.previous.Attempt:
 			u.previous = c
 		}
+	}
+	if u.current != nil {
+		u.again = l.seen.Memory.Again[u.current.ID]
 	}
 	for i := range statuses {
 		if statuses[i].Name == u.spec.Name {
@@ -131,7 +135,7 @@ func (u *unit) exited() bool  { return u.current != nil && u.current.Phase == Co
 func (u *unit) completed() bool { return u.exited() && u.current.ExitCode == 0 }
 
 // restarts: the container has ended and its policy wants it started again.
-func (u *unit) restarts() bool { return u.exited() && u.restartsAfter(u.current.ExitCode) }
+func (u *unit) restarts() bool { return u.exited() && (u.again || u.restartsAfter(u.current.ExitCode)) }
 
 // restartsAfter: its policy wants it started again after an end with this code.
 func (u *unit) restartsAfter(exitCode int) bool { return u.restart.wants(exitCode) }

@@ -179,6 +179,7 @@ func (w *worker) learn(pod *corev1.Pod) {
 		w.seen.VolumeChanges++
 	}
 	w.pod = pod
+	w.allot()
 }
 
 func older(a, b *corev1.Pod) bool {
@@ -193,7 +194,7 @@ func (w *worker) giveUp(verdict *Verdict) {
 		return
 	}
 	w.seen.Verdict = verdict
-	w.tell(Event{"", corev1.EventTypeWarning, verdict.Reason, strings.TrimPrefix(verdict.Message, "Pod was rejected: ")})
+	w.tell(Event{"", corev1.EventTypeWarning, verdict.Reason, strings.TrimPrefix(verdict.Message, rejected)})
 }
 
 func (w *worker) record(c Container) {

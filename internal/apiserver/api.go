@@ -102,6 +102,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "pods/portforward", portForward{opened["pods"].Store, agents})
 	processes := streams{opened["pods"].Store, agents}
 	a.put(core, "pods/ephemeralcontainers", ephemeralContainers(opened["pods"]))
+	a.put(core, "pods/resize", podResize(opened["pods"]))
 	a.put(core, "pods/exec", execute{processes})
 	a.put(core, "pods/attach", attach{processes})
 	transport := newProxyTransport(cfg)

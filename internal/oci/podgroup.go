@@ -65,9 +65,7 @@ func (c *cgroups) makePod(rec *record, hold agent.Resources) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := c.pod(rec.Class, rec.PodUID)
-	write := c.writeV1
 	if c.unified {
-		write = c.writeV2
 		if err := c.delegate(path); err != nil {
 			return err
 		}
@@ -78,7 +76,7 @@ func (c *cgroups) makePod(rec *record, hold agent.Resources) error {
 			}
 		}
 	}
-	if err := write(path, hold); err != nil {
+	if err := c.writePod(path, hold); err != nil {
 		return fmt.Errorf("control group of pod %s: %w", rec.PodUID, err)
 	}
 	if rec.Class == bestEffort {
@@ -184,10 +182,10 @@ func (c *cgroups) writeV2(path string, hold agent.Resources) error {
 		controller, _, _ := strings.Cut(f.name, ".")
 		return !slices.Contains(c.present, controller) // check has told of it
 	})
-	if err := writeGroup(filepath.Join(cgroupRoot, path), files); err != nil {
+	if err := writeGroup(filepath.Join(c.cpu, path), files); err != nil {
 		return err
 	}
-	return enableControllers(filepath.Join(cgroupRoot, path))
+	return enableControllers(filepath.Join(c.cpu, path))
 }
 
 func writeGroup(dir string, files []groupFile) error {

@@ -95,7 +95,7 @@ func (r *Runtime) claim(spec *agent.ContainerSpec) (c *container, present bool, 
 func newRecord(spec *agent.ContainerSpec) record {
 	return record{Class: classOf(spec.Pod.QOS), Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt,
-		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating,
+		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating, Granted: &spec.Granted,
 	}, SharedPID: spec.PID != agent.ScopeOwn, SharedIPC: spec.IPC == agent.ScopePod}
 }
 

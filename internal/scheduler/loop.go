@@ -252,7 +252,11 @@ func (l *loop) setPod(object *corev1.Pod) {
 	case object.Spec.NodeName != "":
 		l.queue.remove(object.UID)
 		l.cluster.Release(object.UID)
-		l.cluster.SetPod(fit.NewPod(object))
+		p := fit.NewPod(object)
+		if l.cluster.Frees(p) { // it was resized to less
+			l.wake()
+		}
+		l.cluster.SetPod(p)
 		if l.queue.wakeSocial() {
 			l.kick()
 		}

@@ -109,6 +109,39 @@ func TestNoOverbookingBehindTheCache(t *testing.T) {
 	})
 }
 
+// A pod that is resized takes the most of what it asks for, was allotted and is held
+// to; what it gives back others get.
+func TestResizedPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		l.setNode(makeNode("a"))
+		held := func(cpu string) func(*corev1.Pod) {
+			return func(p *corev1.Pod) {
+				list := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", AllocatedResources: list, Resources: &corev1.ResourceRequirements{Requests: list}}}
+			}
+		}
+		l.setPod(makePod("p", on("a"), requests("500m"), held("1500m"))) // it asks for less and does not have that yet
+		l.setPod(makePod("q", requests("1")))
+		synctest.Wait()
+		if len(api.bound) != 0 {
+			t.Fatalf("bound %v although p still has its CPU", api.bound)
+		}
+		l.setPod(makePod("p", on("a"), requests("500m"), held("500m")))
+		synctest.Wait()
+		if api.bound["q"] != "a" {
+			t.Fatalf("bound %v: q did not get what p gave back", api.bound)
+		}
+		l.setPod(makePod("p", on("a"), requests("1"), held("500m"))) // it asks for all that is left
+		l.setPod(makePod("r", requests("100m")))
+		synctest.Wait()
+		if api.bound["r"] != "" {
+			t.Fatalf("bound %v: r got what p asks for", api.bound)
+		}
+	})
+}
+
 func TestFailedBindingIsTakenBackAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{bound: map[types.UID]string{}, fail: 3}

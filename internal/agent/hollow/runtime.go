@@ -42,7 +42,7 @@ func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent
 	}
 	c := &container{program: program, Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt, ImageID: spec.ImageID, Image: spec.Image,
-		LogPath: spec.LogPath, Phase: agent.ContainerRunning, Pid: 1000 + len(n.containers), StartedAt: time.Now(),
+		LogPath: spec.LogPath, Granted: &spec.Granted, Phase: agent.ContainerRunning, Pid: 1000 + len(n.containers), StartedAt: time.Now(),
 	}}
 	n.containers[spec.ID] = c
 	if program.ExitAfter > 0 {
@@ -80,6 +80,22 @@ func (r fakeRuntime) Signal(_ context.Context, id string, signal syscall.Signal)
 		n.end(c, 0)
 	}
 	return nil
+}
+
+// Resize puts on record what the containers are granted.
+func (r fakeRuntime) Resize(_ context.Context, podUID string, pod agent.PodGroup, grants map[string]agent.Grant) ([]string, error) {
+	n := r.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.called("resize %d", pod.Resources.MemoryLimit)
+	var done []string
+	for id, grant := range grants {
+		if c := n.containers[id]; c != nil && c.Phase == agent.ContainerRunning {
+			c.Granted = &grant.Granted
+		}
+		done = append(done, id)
+	}
+	return done, nil
 }
 
 func (r fakeRuntime) Remove(_ context.Context, id string) error {

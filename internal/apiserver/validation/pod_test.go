@@ -48,7 +48,7 @@ spec:
 //
 //	create, template    the faults of the pod, or of a workload's template with its spec
 //	update, status      the faults of the changed pod as the replacement of the stored one
-//	ephemeral, bind     the same for these subresources; bind sets fields of the binding
+//	ephemeral, resize, bind  the same for these subresources; bind sets fields of the binding
 //
 // The answer has a fault a line, or ok.
 func TestPods(t *testing.T) {
@@ -66,11 +66,11 @@ func TestPods(t *testing.T) {
 			case "template":
 				template := &corev1.PodTemplateSpec{ObjectMeta: old.ObjectMeta, Spec: templateSpecFrom(t, d, defaulted, object)}
 				errs = ValidatePodTemplate(template, field.NewPath("spec", "template"))
-			case "update", "status", "ephemeral":
+			case "update", "status", "ephemeral", "resize":
 				setFields(t, d, object, after)
 				pod := podFrom(t, d, defaulted, object)
 				rules := map[string]func(pod, old *corev1.Pod) field.ErrorList{
-					"update": ValidatePodUpdate, "status": ValidatePodStatusUpdate, "ephemeral": ValidatePodEphemeralContainersUpdate,
+					"update": ValidatePodUpdate, "status": ValidatePodStatusUpdate, "ephemeral": ValidatePodEphemeralContainersUpdate, "resize": ValidatePodResize,
 				}
 				errs = rules[d.Cmd](pod, old)
 			case "bind":

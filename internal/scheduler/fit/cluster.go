@@ -80,6 +80,20 @@ func (c *Cluster) SetPod(p *Pod) {
 	c.at(p.node).add(p)
 }
 
+// Frees says whether a pod takes less of some resource than it did.
+func (c *Cluster) Frees(p *Pod) bool {
+	before, ok := c.pods[p.UID]
+	if !ok {
+		return false
+	}
+	for name, amount := range before.requests {
+		if p.requests[name] < amount {
+			return true
+		}
+	}
+	return false
+}
+
 // RemovePod takes a pod out and says whether it was in.
 func (c *Cluster) RemovePod(uid types.UID) bool {
 	p, ok := c.pods[uid]

@@ -37,14 +37,15 @@ type Pod struct {
 	social   *social // nil for none
 }
 
-// NewPod works out what scheduling needs to know of a pod.
+// NewPod works out what scheduling needs to know of a pod. One that is being resized
+// takes the most of what it asks for, was allotted and is held to.
 func NewPod(object *corev1.Pod) *Pod {
 	p := &Pod{
 		Object:   object,
 		UID:      object.UID,
 		Created:  object.CreationTimestamp.Time,
 		node:     object.Spec.NodeName,
-		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{})),
+		requests: amountsOf(resource.PodRequests(object, resource.PodResourcesOptions{UseStatusResources: true})),
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
 		social:   socialOf(object),
 		claims:   claimsOf(object),
