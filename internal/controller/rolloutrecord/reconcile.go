@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
@@ -54,7 +55,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 func nextLook(plan Plan, now time.Time) time.Duration {
 	var after time.Duration
 	if !plan.WakeAt.IsZero() {
-		after = max(plan.WakeAt.Sub(now), time.Millisecond)
+		after = loop.Until(plan.WakeAt, now)
 	}
 	if len(plan.Statuses) > 0 && (after == 0 || after > beat) {
 		after = beat
@@ -73,11 +74,10 @@ func (r *reconciler) look(ctx context.Context, key types.NamespacedName) (Facts,
 	if err := read(ctx, key, &f); err != nil {
 		return f, err
 	}
-	var namespace corev1.Namespace
-	if err := r.client.Get(ctx, client.ObjectKey{Name: key.Namespace}, &namespace, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-		return f, fmt.Errorf("read namespace: %w", err)
+	var err error
+	if f.OnFailure, err = loop.FailurePolicy(ctx, r.client, key.Namespace); err != nil {
+		return f, err
 	}
-	f.OnFailure = v1alpha1.FailurePolicy(namespace.Annotations[v1alpha1.AnnotationOnFailure])
 	var services corev1.ServiceList
 	if err := r.client.List(ctx, &services, client.InNamespace(key.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return f, fmt.Errorf("list services: %w", err)

@@ -17,11 +17,11 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -59,25 +59,21 @@ func (s *switcher) of(service types.NamespacedName) *switching {
 
 // onService notes the selector that a Service had.
 func (s *switcher) onService() handler.EventHandler {
-	wake := func(object client.Object, q queue) {
-		q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { wake(e.Object, q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*corev1.Service), e.ObjectNew.(*corev1.Service)
+	return loop.Events[*corev1.Service]{
+		Created: func(_ context.Context, service *corev1.Service, q loop.Queue) { loop.Wake(q, loop.For(service)) },
+		Updated: func(_ context.Context, before, after *corev1.Service, q loop.Queue) {
 			if before.UID != after.UID || maps.Equal(before.Spec.Selector, after.Spec.Selector) {
 				return
 			}
 			s.noteSelector(client.ObjectKeyFromObject(after), before.Spec.Selector)
-			wake(after, q)
+			loop.Wake(q, loop.For(after))
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) {
+		Deleted: func(_ context.Context, service *corev1.Service, _ loop.Queue) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			delete(s.services, client.ObjectKeyFromObject(e.Object))
+			delete(s.services, client.ObjectKeyFromObject(service))
 		},
-	}
+	}.Handler()
 }
 
 func (s *switcher) noteSelector(service types.NamespacedName, was map[string]string) {

@@ -8,14 +8,11 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/controller/owned"
 )
 
@@ -24,10 +21,6 @@ const (
 	// targetIndex records by that of their target.
 	controllerIndex = "rolloutrecord.windlass.dev/controller"
 	targetIndex     = "rolloutrecord.windlass.dev/target"
-
-	// A reconcile that failed is tried again after firstRetry, then after twice
-	// as long each time, up to lastRetry.
-	firstRetry, lastRetry = 20 * time.Millisecond, 30 * time.Second
 
 	// workers is how many targets are worked on at the same time.
 	workers = 2
@@ -42,8 +35,8 @@ func Setup(mgr ctrl.Manager) error {
 		name   string
 		of     client.IndexerFunc
 	}{
-		{&appsv1.ReplicaSet{}, controllerIndex, controllerOf},
-		{&appsv1.ControllerRevision{}, controllerIndex, controllerOf},
+		{&appsv1.ReplicaSet{}, controllerIndex, owned.ByController},
+		{&appsv1.ControllerRevision{}, controllerIndex, owned.ByController},
 		{&v1alpha1.RolloutRecord{}, targetIndex, targetOf},
 	} {
 		if err := mgr.GetFieldIndexer().IndexField(context.Background(), index.object, index.name, index.of); err != nil {
@@ -70,22 +63,22 @@ func Setup(mgr ctrl.Manager) error {
 func setupDeployments(mgr ctrl.Manager, r *reconciler) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("rolloutrecord").
-		Watches(&appsv1.Deployment{}, r.onDeployment()).
+		Watches(&appsv1.Deployment{}, onTarget(r.memory, saysOf)).
 		Watches(&appsv1.ReplicaSet{}, r.onReplicaSet()).
 		Watches(&corev1.Pod{}, r.onPod()).
 		Watches(&v1alpha1.RolloutRecord{}, r.onRecord()).
-		WithOptions(options()).
+		WithOptions(loop.Options(workers)).
 		Complete(r)
 }
 
 func setupStatefulSets(mgr ctrl.Manager, r *reconciler) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("rolloutrecord-statefulset").
-		Watches(&appsv1.StatefulSet{}, r.onStatefulSet()).
+		Watches(&appsv1.StatefulSet{}, onTarget(r.memory, statefulSaysOf)).
 		Watches(&appsv1.ControllerRevision{}, r.onRevision()).
 		Watches(&corev1.Pod{}, r.onStatefulPod()).
 		Watches(&v1alpha1.RolloutRecord{}, r.onRecord()).
-		WithOptions(options()).
+		WithOptions(loop.Options(workers)).
 		Complete(r)
 }
 
@@ -94,22 +87,8 @@ func setupServices(mgr ctrl.Manager, s *switcher) error {
 		Named("rolloutrecord-service").
 		Watches(&corev1.Service{}, s.onService()).
 		Watches(&discoveryv1.EndpointSlice{}, s.onSlice()).
-		WithOptions(options()).
+		WithOptions(loop.Options(workers)).
 		Complete(s)
-}
-
-func options() controller.Options {
-	return controller.Options{
-		MaxConcurrentReconciles: workers,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
-	}
-}
-
-func controllerOf(object client.Object) []string {
-	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
-		return []string{string(owner.UID)}
-	}
-	return nil
 }
 
 func targetOf(object client.Object) []string {

@@ -11,9 +11,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -45,26 +45,6 @@ func (r *reconciler) readStatefulSet(ctx context.Context, key types.NamespacedNa
 	return nil
 }
 
-// onStatefulSet wakes a StatefulSet at once when it says something new of its
-// rollout, and soon when it says anything else.
-func (r *reconciler) onStatefulSet() handler.EventHandler {
-	now := func(object client.Object, q queue) {
-		q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { now(e.Object, q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*appsv1.StatefulSet), e.ObjectNew.(*appsv1.StatefulSet)
-			if statefulSaysOf(before) != statefulSaysOf(after) {
-				now(after, q)
-			} else if before.ResourceVersion != after.ResourceVersion && r.memory.wakes(client.ObjectKeyFromObject(after)) {
-				soon(client.ObjectKeyFromObject(after), q)
-			}
-		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { now(e.Object, q) },
-	}
-}
-
 func statefulSaysOf(set *appsv1.StatefulSet) saying {
 	st := &set.Status
 	return saying{
@@ -81,37 +61,33 @@ func statefulSaysOf(set *appsv1.StatefulSet) saying {
 // onRevision notes when a revision begins, and wakes its StatefulSet at once.
 func (r *reconciler) onRevision() handler.EventHandler {
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q loop.Queue) {
 			revision := e.Object.(*appsv1.ControllerRevision)
 			if set, ok := statefulSetOf(revision); ok {
 				r.memory.seeRevision(set, nil, revision, !e.IsInInitialList)
-				q.Add(reconcile.Request{NamespacedName: set})
+				now(set, q)
 			}
 		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q loop.Queue) {
 			before, after := e.ObjectOld.(*appsv1.ControllerRevision), e.ObjectNew.(*appsv1.ControllerRevision)
 			if set, ok := statefulSetOf(after); ok {
 				r.memory.seeRevision(set, before, after, false)
-				q.Add(reconcile.Request{NamespacedName: set})
+				now(set, q)
 			}
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.memory.forgetSet(e.Object.GetUID()) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ loop.Queue) { r.memory.forgetSet(e.Object.GetUID()) },
 	}
 }
 
 // statefulSetOf returns the StatefulSet that controls an object.
 func statefulSetOf(object client.Object) (types.NamespacedName, bool) {
-	owner := metav1.GetControllerOfNoCopy(object)
-	if owner == nil || owner.Kind != statefulSet {
-		return types.NamespacedName{}, false
-	}
-	return types.NamespacedName{Namespace: object.GetNamespace(), Name: owner.Name}, true
+	return ownerOf(object, statefulSet)
 }
 
 // onStatefulPod notes what happens to the pods of StatefulSets, and how many of
 // each revision there are, as onPod does for Deployments.
 func (r *reconciler) onStatefulPod() handler.EventHandler {
-	changed := func(pod *corev1.Pod, fresh bool, q queue) {
+	changed := func(pod *corev1.Pod, fresh bool, q loop.Queue) {
 		set, ok := statefulSetOf(pod)
 		if !ok {
 			return
@@ -122,11 +98,13 @@ func (r *reconciler) onStatefulPod() handler.EventHandler {
 		}
 	}
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q loop.Queue) {
 			changed(e.Object.(*corev1.Pod), !e.IsInInitialList, q)
 		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { changed(e.ObjectNew.(*corev1.Pod), true, q) },
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q loop.Queue) {
+			changed(e.ObjectNew.(*corev1.Pod), true, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q loop.Queue) {
 			pod := e.Object.(*corev1.Pod)
 			set, ok := statefulSetOf(pod)
 			if !ok {
@@ -136,14 +114,11 @@ func (r *reconciler) onStatefulPod() handler.EventHandler {
 			r.memory.seeActive(set, pod, false, true)
 			var revision appsv1.ControllerRevision
 			key := client.ObjectKey{Namespace: pod.Namespace, Name: pod.Labels[appsv1.StatefulSetRevisionLabel]}
-			switch err := r.client.Get(ctx, key, &revision, client.UnsafeDisableDeepCopy); {
-			case err != nil:
+			if err := r.client.Get(ctx, key, &revision, client.UnsafeDisableDeepCopy); err != nil {
 				r.memory.forgetPod(pod.UID)
-			case r.memory.losePod(set, revision.UID, pod):
-				q.Add(reconcile.Request{NamespacedName: set})
-			case r.memory.wakes(set):
-				soon(set, q)
+				return
 			}
+			r.podGone(set, revision.UID, pod, q)
 		},
 	}
 }

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -15,38 +14,40 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/controller/loop"
+	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
 
-type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-
-// soon wakes a Deployment within a beat: however often it is called, the
-// Deployment is looked at once.
-func soon(deployment types.NamespacedName, q queue) {
-	q.AddAfter(reconcile.Request{NamespacedName: deployment}, beat)
+// soon wakes a target within a beat: however often it is called, the target is
+// looked at once.
+func soon(target types.NamespacedName, q loop.Queue) {
+	q.AddAfter(reconcile.Request{NamespacedName: target}, beat)
 }
 
-// onDeployment wakes a Deployment at once when it says something new of its
-// rollout, and soon when it says anything else.
-func (r *reconciler) onDeployment() handler.EventHandler {
-	now := func(object client.Object, q queue) {
-		q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)})
-	}
-	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) { now(e.Object, q) },
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-			before, after := e.ObjectOld.(*appsv1.Deployment), e.ObjectNew.(*appsv1.Deployment)
-			if saysOf(before) != saysOf(after) {
-				now(after, q)
-			} else if before.ResourceVersion != after.ResourceVersion && r.memory.wakes(client.ObjectKeyFromObject(after)) {
-				soon(client.ObjectKeyFromObject(after), q)
+// now wakes a target at once.
+func now(target types.NamespacedName, q loop.Queue) {
+	loop.Wake(q, reconcile.Request{NamespacedName: target})
+}
+
+// onTarget wakes a target at once when it says something new of its rollout, and
+// soon when it says anything else.
+func onTarget[T client.Object](m *memory, says func(T) saying) handler.EventHandler {
+	wake := func(_ context.Context, target T, q loop.Queue) { now(client.ObjectKeyFromObject(target), q) }
+	return loop.Events[T]{
+		Created: wake,
+		Updated: func(ctx context.Context, before, after T, q loop.Queue) {
+			if says(before) != says(after) {
+				wake(ctx, after, q)
+			} else if key := client.ObjectKeyFromObject(after); before.GetResourceVersion() != after.GetResourceVersion() && m.wakes(key) {
+				soon(key, q)
 			}
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { now(e.Object, q) },
-	}
+		Deleted: wake,
+	}.Handler()
 }
 
-// saying is what a Deployment says of its rollout.
+// saying is what a target says of its rollout.
 type saying struct {
 	uid             types.UID
 	generation      int64
@@ -75,14 +76,14 @@ func saysOf(d *appsv1.Deployment) saying {
 // Deployment at once, a new size soon.
 func (r *reconciler) onReplicaSet() handler.EventHandler {
 	return handler.Funcs{
-		CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+		CreateFunc: func(_ context.Context, e event.CreateEvent, q loop.Queue) {
 			set := e.Object.(*appsv1.ReplicaSet)
 			if deployment, ok := deploymentOf(set); ok {
 				r.memory.seeSet(deployment, nil, set, !e.IsInInitialList)
-				q.Add(reconcile.Request{NamespacedName: deployment})
+				now(deployment, q)
 			}
 		},
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q loop.Queue) {
 			before, after := e.ObjectOld.(*appsv1.ReplicaSet), e.ObjectNew.(*appsv1.ReplicaSet)
 			deployment, ok := deploymentOf(after)
 			if !ok {
@@ -94,47 +95,55 @@ func (r *reconciler) onReplicaSet() handler.EventHandler {
 				soon(deployment, q)
 			}
 			if begins || before.Annotations[rollout.AnnotationChangeCause] != after.Annotations[rollout.AnnotationChangeCause] {
-				q.Add(reconcile.Request{NamespacedName: deployment})
+				now(deployment, q)
 			}
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ queue) { r.memory.forgetSet(e.Object.GetUID()) },
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, _ loop.Queue) { r.memory.forgetSet(e.Object.GetUID()) },
 	}
 }
 
 // deploymentOf returns the Deployment that controls a set.
-func deploymentOf(set client.Object) (types.NamespacedName, bool) {
-	owner := metav1.GetControllerOfNoCopy(set)
-	if owner == nil || owner.Kind != "Deployment" {
+func deploymentOf(set client.Object) (types.NamespacedName, bool) { return ownerOf(set, deployment) }
+
+// ownerOf returns the controller of an object, if it is of a kind.
+func ownerOf(object client.Object, kind string) (types.NamespacedName, bool) {
+	owner := metav1.GetControllerOfNoCopy(object)
+	if owner == nil || owner.Kind != kind {
 		return types.NamespacedName{}, false
 	}
-	return types.NamespacedName{Namespace: set.GetNamespace(), Name: owner.Name}, true
+	return types.NamespacedName{Namespace: object.GetNamespace(), Name: owner.Name}, true
 }
 
 // onPod notes what happens to the pods of Deployments, and wakes the Deployment
 // soon when a record wants to know; at once when it was the last one awaited.
 func (r *reconciler) onPod() handler.EventHandler {
-	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { r.podChanged(ctx, e.Object.(*corev1.Pod), q) },
-		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
-			r.podChanged(ctx, e.ObjectNew.(*corev1.Pod), q)
-		},
-		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) {
-			pod := e.Object.(*corev1.Pod)
+	return loop.Events[*corev1.Pod]{
+		Created: r.podChanged,
+		Updated: func(ctx context.Context, _, after *corev1.Pod, q loop.Queue) { r.podChanged(ctx, after, q) },
+		Deleted: func(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
 			set, deployment, ok := r.ownersOf(ctx, pod)
-			switch {
-			case !ok:
+			if !ok {
 				r.memory.forgetPod(pod.UID)
-			case r.memory.losePod(deployment, set, pod):
-				q.Add(reconcile.Request{NamespacedName: deployment})
-			case r.memory.wakes(deployment):
-				soon(deployment, q)
+				return
 			}
+			r.podGone(deployment, set, pod, q)
 		},
+	}.Handler()
+}
+
+// podGone notes that a pod of a target's set is gone. It wakes the target soon
+// when a record wants to know, at once when it was the last one awaited.
+func (r *reconciler) podGone(target types.NamespacedName, set types.UID, pod *corev1.Pod, q loop.Queue) {
+	switch {
+	case r.memory.losePod(target, set, pod):
+		now(target, q)
+	case r.memory.wakes(target):
+		soon(target, q)
 	}
 }
 
-func (r *reconciler) podChanged(ctx context.Context, pod *corev1.Pod, q queue) {
-	if owner := metav1.GetControllerOfNoCopy(pod); owner == nil || owner.Kind != "ReplicaSet" {
+func (r *reconciler) podChanged(ctx context.Context, pod *corev1.Pod, q loop.Queue) {
+	if _, ok := ownerOf(pod, "ReplicaSet"); !ok {
 		return
 	}
 	r.memory.seePod(pod)
@@ -145,27 +154,25 @@ func (r *reconciler) podChanged(ctx context.Context, pod *corev1.Pod, q queue) {
 
 // ownersOf finds the set of a pod and the Deployment of that set.
 func (r *reconciler) ownersOf(ctx context.Context, pod *corev1.Pod) (set types.UID, deployment types.NamespacedName, ok bool) {
-	owner := metav1.GetControllerOfNoCopy(pod)
-	if owner == nil || owner.Kind != "ReplicaSet" {
+	key, ok := ownerOf(pod, "ReplicaSet")
+	if !ok {
 		return "", deployment, false
 	}
 	var rs appsv1.ReplicaSet
-	key := client.ObjectKey{Namespace: pod.Namespace, Name: owner.Name}
 	if err := r.client.Get(ctx, key, &rs, client.UnsafeDisableDeepCopy); err != nil {
 		return "", deployment, false
 	}
 	deployment, ok = deploymentOf(&rs)
-	return owner.UID, deployment, ok
+	return owned.ControllerOf(pod), deployment, ok
 }
 
 // onRecord wakes the target of a record that was deleted, which may need another.
 func (r *reconciler) onRecord() handler.EventHandler {
-	return handler.Funcs{
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
-			record := e.Object.(*v1alpha1.RolloutRecord)
+	return loop.Events[*v1alpha1.RolloutRecord]{
+		Deleted: func(_ context.Context, record *v1alpha1.RolloutRecord, q loop.Queue) {
 			if record.Spec.Target.Kind == r.kind {
-				q.Add(reconcile.Request{NamespacedName: types.NamespacedName{Namespace: record.Namespace, Name: record.Spec.Target.Name}})
+				loop.Wake(q, loop.Named(record.Namespace, record.Spec.Target.Name))
 			}
 		},
-	}
+	}.Handler()
 }
