@@ -219,30 +219,33 @@ func (n nodeAuthorizer) refusesReference(ctx context.Context, node, resource str
 
 // refersTo says whether a pod needs an object of its namespace to run.
 func refersTo(spec *corev1.PodSpec, resource, name string) bool {
-	switch resource {
-	case "serviceaccounts", "serviceaccounts/token":
-		return spec.ServiceAccountName == name
-	case "secrets":
-		return slices.Contains(secretsOf(spec), name)
-	case "configmaps":
-		return slices.Contains(configMapsOf(spec), name)
+	if resource == "serviceaccounts/token" {
+		resource = "serviceaccounts"
 	}
-	return false
+	refers := false
+	eachReference(spec, func(r, n string) { refers = refers || r == resource && n == name })
+	return refers
 }
 
-func secretsOf(spec *corev1.PodSpec) []string {
-	var names []string
+// eachReference calls see with every object of its namespace that a pod needs to run.
+func eachReference(spec *corev1.PodSpec, see func(resource, name string)) {
+	see("serviceaccounts", spec.ServiceAccountName)
 	for _, pull := range spec.ImagePullSecrets {
-		names = append(names, pull.Name)
+		see("secrets", pull.Name)
 	}
 	for _, v := range spec.Volumes {
 		switch {
 		case v.Secret != nil:
-			names = append(names, v.Secret.SecretName)
+			see("secrets", v.Secret.SecretName)
+		case v.ConfigMap != nil:
+			see("configmaps", v.ConfigMap.Name)
 		case v.Projected != nil:
 			for _, source := range v.Projected.Sources {
 				if source.Secret != nil {
-					names = append(names, source.Secret.Name)
+					see("secrets", source.Secret.Name)
+				}
+				if source.ConfigMap != nil {
+					see("configmaps", source.ConfigMap.Name)
 				}
 			}
 		}
@@ -250,45 +253,22 @@ func secretsOf(spec *corev1.PodSpec) []string {
 	eachContainer(spec, func(c *corev1.Container) {
 		for _, from := range c.EnvFrom {
 			if from.SecretRef != nil {
-				names = append(names, from.SecretRef.Name)
+				see("secrets", from.SecretRef.Name)
 			}
-		}
-		for _, env := range c.Env {
-			if env.ValueFrom != nil && env.ValueFrom.SecretKeyRef != nil {
-				names = append(names, env.ValueFrom.SecretKeyRef.Name)
-			}
-		}
-	})
-	return names
-}
-
-func configMapsOf(spec *corev1.PodSpec) []string {
-	var names []string
-	for _, v := range spec.Volumes {
-		switch {
-		case v.ConfigMap != nil:
-			names = append(names, v.ConfigMap.Name)
-		case v.Projected != nil:
-			for _, source := range v.Projected.Sources {
-				if source.ConfigMap != nil {
-					names = append(names, source.ConfigMap.Name)
-				}
-			}
-		}
-	}
-	eachContainer(spec, func(c *corev1.Container) {
-		for _, from := range c.EnvFrom {
 			if from.ConfigMapRef != nil {
-				names = append(names, from.ConfigMapRef.Name)
+				see("configmaps", from.ConfigMapRef.Name)
 			}
 		}
 		for _, env := range c.Env {
-			if env.ValueFrom != nil && env.ValueFrom.ConfigMapKeyRef != nil {
-				names = append(names, env.ValueFrom.ConfigMapKeyRef.Name)
+			switch from := env.ValueFrom; {
+			case from == nil:
+			case from.SecretKeyRef != nil:
+				see("secrets", from.SecretKeyRef.Name)
+			case from.ConfigMapKeyRef != nil:
+				see("configmaps", from.ConfigMapKeyRef.Name)
 			}
 		}
 	})
-	return names
 }
 
 func eachContainer(spec *corev1.PodSpec, do func(*corev1.Container)) {

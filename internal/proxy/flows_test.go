@@ -180,22 +180,9 @@ func TestDatagramsFollow(t *testing.T) {
 	top := newTopology(t)
 	top.pod("10.42.0.5").serve("one", ":8080")
 	top.pod("10.42.0.6").serve("two", ":8080")
-	old := Compile(parseState(t, web+"10.42.0.5"))
-	if err := top.table.Set(old); err != nil {
-		t.Fatal(err)
-	}
-	var conn net.Conn
-	top.node.do(func() {
-		var err error
-		conn, err = net.Dial("udp4", "127.0.0.1:30053")
-		top.node.must(err)
-	})
-	defer func() { _ = conn.Close() }()
-	expectAnswer(t, conn, "one")
+	old, conn := top.converse(web+"10.42.0.5", "udp4", "127.0.0.1:30053")
 	next := Compile(parseState(t, web+"10.42.0.6"))
-	if err := top.table.Set(next); err != nil {
-		t.Fatal(err)
-	}
+	top.node.must(top.table.Set(next))
 	expectAnswer(t, conn, "one") // the flow is as old as before: this is what a sweep is for
 	if n, err := sweepAfter(old.Parts, next.Parts, nil).Apply(NewConntrack(int(top.node.handle))); n != 1 || err != nil {
 		t.Fatalf("forgot %d, %v, want 1", n, err)
@@ -203,7 +190,24 @@ func TestDatagramsFollow(t *testing.T) {
 	expectAnswer(t, conn, "two")
 }
 
-func expectAnswer(t *testing.T, conn net.Conn, want string) {
+// converse sets a state in which 10.42.0.5 answers as "one", and begins to talk
+// to it from the node. The connection is closed when the test ends.
+func (top *topology) converse(state, network, address string) (Ruleset, net.Conn) {
+	top.t.Helper()
+	compiled := Compile(parseState(top.t, state))
+	top.node.must(top.table.Set(compiled))
+	var conn net.Conn
+	top.node.do(func() {
+		var err error
+		conn, err = net.Dial(network, address)
+		top.node.must(err)
+	})
+	top.t.Cleanup(func() { _ = conn.Close() })
+	expectAnswer(top.t, conn, "one")
+	return compiled, conn
+}
+
+func expectAnswer(t testing.TB, conn net.Conn, want string) {
 	t.Helper()
 	if name, _, err := talk(conn); err != nil || name != want {
 		t.Fatalf("%q answered, %v, want %q", name, err, want)
@@ -289,22 +293,9 @@ func TestLiveConnectionStays(t *testing.T) {
 	top := newTopology(t)
 	top.pod("10.42.0.5").serve("one", ":8080").clientFirst = true
 	top.pod("10.42.0.6").serve("two", ":8080")
-	old := Compile(parseState(t, web+"10.42.0.5"))
-	if err := top.table.Set(old); err != nil {
-		t.Fatal(err)
-	}
-	var conn net.Conn
-	top.node.do(func() {
-		var err error
-		conn, err = net.Dial("tcp4", "127.0.0.1:30080")
-		top.node.must(err)
-	})
-	defer func() { _ = conn.Close() }()
-	expectAnswer(t, conn, "one")
+	old, conn := top.converse(web+"10.42.0.5", "tcp4", "127.0.0.1:30080")
 	next := Compile(parseState(t, web+"10.42.0.5 terminating serving unready\n10.42.0.6"))
-	if err := top.table.Set(next); err != nil {
-		t.Fatal(err)
-	}
+	top.node.must(top.table.Set(next))
 	if n, err := sweepAfter(old.Parts, next.Parts, nil).Apply(NewConntrack(int(top.node.handle))); n != 0 || err != nil {
 		t.Errorf("forgot %d, %v, want none", n, err)
 	}

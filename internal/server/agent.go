@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -26,45 +25,33 @@ import (
 
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/join"
-	"windlass.dev/windlass/internal/oci"
 	"windlass.dev/windlass/internal/overlay"
 )
 
 // RunAgent runs this machine as a node of another machine's cluster until ctx
 // ends or a part fails. Containers stay when it returns; a later RunAgent on the
 // same directory takes them over.
-func RunAgent(ctx context.Context, o AgentOptions) (err error) {
+func RunAgent(ctx context.Context, o AgentOptions) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
-	if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
-	}
-	held, err := lockDataDir(o.DataDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, held.release()) }()
-	leanMemory()
-	routeLogs(o.Log)
-	member, err := enter(ctx, o)
-	if err != nil {
-		return err
-	}
-	for {
-		var other overlay.ErrOtherRange
-		if err := runMember(ctx, o, member); !errors.As(err, &other) {
+	return o.begin(true, func() error {
+		member, err := enter(ctx, o)
+		if err != nil {
 			return err
 		}
-		// The Node was deleted and made anew. Its pods went with it.
-		o.Log.Warn("beginning anew", "because", other.Error())
-		if err := member.SetPodRange(other.Given); err != nil {
-			return err
+		for {
+			var other overlay.ErrOtherRange
+			if err := runMember(ctx, o, member); !errors.As(err, &other) {
+				return err
+			}
+			// The Node was deleted and made anew. Its pods went with it.
+			o.Log.Warn("beginning anew", "because", other.Error())
+			if err := member.SetPodRange(other.Given); err != nil {
+				return err
+			}
 		}
-	}
+	})
 }
 
 // runMember runs the parts of a node that has joined.

@@ -93,6 +93,9 @@ func (o *NodeOptions) complete() error {
 			return fmt.Errorf("--node-label %s=%s: %s", name, value, strings.Join(problems, "; "))
 		}
 	}
+	if o.ImageGC != nil {
+		return o.ImageGC.Check()
+	}
 	return nil
 }
 
@@ -112,9 +115,6 @@ func (o *Options) complete() error {
 	}
 	if o.ServiceRange.Bits() > 28 {
 		return fmt.Errorf("--service-range %s is too small: give a /28 or larger", o.ServiceRange)
-	}
-	if o.ImageGC != nil {
-		return o.ImageGC.Check()
 	}
 	return nil
 }

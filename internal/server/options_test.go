@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"windlass.dev/windlass/internal/image"
 )
 
 func TestOptions(t *testing.T) {
@@ -27,6 +29,7 @@ func TestOptions(t *testing.T) {
 		{"fewer than none", func(o *Options) { o.HollowNodes = -1 }, "--hollow-nodes -1"},
 		{"label", func(o *Options) { o.NodeLabels = map[string]string{"zone": "not a label"} }, "--node-label zone=not a label"},
 		{"node name", func(o *Options) { o.NodeName = "Node_1" }, `"Node_1"`},
+		{"image thresholds", func(o *Options) { o.ImageGC = &image.Thresholds{High: 101} }, "--image-gc-high-threshold 101"},
 	} {
 		o := base()
 		test.change(&o)
@@ -34,5 +37,13 @@ func TestOptions(t *testing.T) {
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
 		}
+	}
+}
+
+// TestAgentOptions: what holds of any node holds of one that joins.
+func TestAgentOptions(t *testing.T) {
+	o := AgentOptions{NodeOptions: NodeOptions{DataDir: t.TempDir(), NodeName: "node", ImageGC: &image.Thresholds{High: 101}}}
+	if err := o.complete(); err == nil || !strings.Contains(err.Error(), "--image-gc-high-threshold 101") {
+		t.Errorf("image thresholds that cannot be: %v", err)
 	}
 }

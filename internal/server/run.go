@@ -21,6 +21,7 @@ import (
 
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/apiserver"
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/controller/deployment"
 	"windlass.dev/windlass/internal/controller/disruption"
 	"windlass.dev/windlass/internal/controller/endpointmirror"
@@ -186,7 +187,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte, ranges P
 			return podrange.Setup(m, r, ranges)
 		}},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
-		{"namespace-controller", func(m manager.Manager, r record.EventRecorder) error { return namespace.Setup(m, r) }},
+		{"namespace-controller", namespace.Setup},
 		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
 			return serviceaccount.Setup(m, ca)
 		}},
@@ -237,10 +238,5 @@ func nodeReady(ctx context.Context, reader client.Reader, name string) bool {
 	if err := reader.Get(ctx, types.NamespacedName{Name: name}, &object); err != nil {
 		return false
 	}
-	for _, condition := range object.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return condition.OfNode(&object, corev1.NodeReady)
 }

@@ -6,45 +6,30 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"windlass.dev/windlass/internal/apiserver"
-	"windlass.dev/windlass/internal/oci"
 	"windlass.dev/windlass/internal/pki"
 	"windlass.dev/windlass/internal/store"
 )
 
 // Run runs a server until ctx ends or a part fails. Containers stay when it
 // returns; a later Run on the same directory takes them over.
-func Run(ctx context.Context, o Options) (err error) {
+func Run(ctx context.Context, o Options) error {
 	if err := o.complete(); err != nil {
 		return err
 	}
-	if o.HollowNodes == 0 {
-		if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
+	return o.begin(o.HollowNodes == 0, func() error {
+		n, err := newNode(ctx, o)
+		if err != nil {
 			return err
 		}
-	}
-	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
-	}
-	held, err := lockDataDir(o.DataDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, held.release()) }()
-	leanMemory()
-	routeLogs(o.Log)
-	n, err := newNode(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	return n.run(ctx)
+		defer n.close()
+		return n.run(ctx)
+	})
 }
 
 // node is everything that one server consists of.

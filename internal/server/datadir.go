@@ -9,7 +9,31 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"windlass.dev/windlass/internal/oci"
 )
+
+// begin runs a process on its data directory: it makes sure that the machine has
+// what containers need, if any are to run, and that no other process has the
+// directory, which it makes when it is not there, and holds while run runs.
+func (o *NodeOptions) begin(containers bool, run func() error) (err error) {
+	if containers {
+		if err := oci.Check(oci.Config{DataDir: o.DataDir, RuntimePath: o.Runtime}); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	held, err := lockDataDir(o.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.release()) }()
+	leanMemory()
+	routeLogs(o.Log)
+	return run()
+}
 
 // lock is the hold of one process on a data directory. The kernel lets go of
 // it when the process ends, however it ends.
