@@ -97,7 +97,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := FromClient(v3client.New(etcd.Server))
 	s.failure = failed
+	room := make(chan struct{})
+	go keepRoom(databasePath(cfg.Dir), cfg.Log, room)
 	s.closers = append(s.closers,
+		func() { close(room) },
 		func() { stop(etcd, failed, cfg.Log) },
 		func() { _ = held.Close() },
 	)
