@@ -26,6 +26,7 @@ const (
 	ActResize          ActKind = "Resize"          // what the pod and its containers are held to
 	ActRemove          ActKind = "Remove"          // a container's record, killing what is left of it
 	ActTeardownNetwork ActKind = "TeardownNetwork" // after the last container
+	ActRemoveVolumes   ActKind = "RemoveVolumes"   // of a pod that has finished
 	ActCleanUp         ActKind = "CleanUp"         // the pod's directory and logs
 	ActDeletePod       ActKind = "DeletePod"       // from the API, when nothing is left on the node
 )

@@ -33,6 +33,7 @@ type Agent struct {
 
 	follower *follower // of what volumes are made of; nil if they do not follow
 	relief   relief
+	short    chan struct{} // the node is short of something: its levels are to be looked at
 	nodeNews chan struct{} // what the Node should say has changed
 
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
@@ -61,7 +62,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Memory > 0 {
 		facts.memory = cfg.Memory
 	}
-	a := &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}, nodeNews: make(chan struct{}, 1)}
+	a := &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}, short: make(chan struct{}, 1), nodeNews: make(chan struct{}, 1)}
 	if a.cfg.Levels == nil {
 		a.cfg.Levels = a.levels
 	}
@@ -96,6 +97,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.keepLease(ctx) })
 	if a.cfg.Meter != nil {
 		parts.Go(func() { a.keepMeter(ctx) })
+		parts.Go(func() { a.keepGuard(ctx) })
 	}
 	parts.Go(func() { a.keepVolumes(ctx) })
 	parts.Go(func() { a.keepImages(ctx) })

@@ -112,10 +112,10 @@ func TestDiskUsage(t *testing.T) {
 	if err := os.Symlink("/", filepath.Join(dir, "root")); err != nil {
 		t.Fatal(err)
 	}
-	if after, err := agent.DiskUsage(t.Context(), dir); err != nil || after-before < 1<<20 || after-before > 2<<20 {
-		t.Errorf("%d and then %d bytes, %v", before, after, err)
+	if after, err := agent.DiskUsage(t.Context(), dir); err != nil || after.Bytes-before.Bytes < 1<<20 || after.Bytes-before.Bytes > 2<<20 || after.Inodes != before.Inodes+2 {
+		t.Errorf("%+v and then %+v, %v", before, after, err)
 	}
-	if n, err := agent.DiskUsage(t.Context(), filepath.Join(dir, "none")); n != 0 || err != nil {
-		t.Errorf("what is not there has %d bytes, %v", n, err)
+	if n, err := agent.DiskUsage(t.Context(), filepath.Join(dir, "none")); n != (eviction.Disk{}) || err != nil {
+		t.Errorf("what is not there has %+v, %v", n, err)
 	}
 }

@@ -56,6 +56,8 @@ func (w *worker) prepare(act Act) work {
 		return w.removeWork(act)
 	case ActTeardownNetwork:
 		return w.teardownWork()
+	case ActRemoveVolumes:
+		return w.removeVolumesWork()
 	case ActCleanUp:
 		return w.cleanUpWork()
 	case ActDeletePod:
@@ -111,6 +113,17 @@ func (w *worker) awaitWork(act Act) work {
 	return func(ctx context.Context) (func(), error) {
 		err := a.await(ctx, act.Version)
 		return func() { w.seen.Awaited = max(w.seen.Awaited, act.Version) }, err
+	}
+}
+
+func (w *worker) removeVolumesWork() work {
+	a, dir := w.agent, w.agent.volumesDir(w.pod)
+	return func(context.Context) (func(), error) {
+		var err error
+		if !a.cfg.NoFiles {
+			err = volume.Remove(dir)
+		}
+		return func() { w.seen.VolumesGone = true }, err
 	}
 }
 
@@ -307,7 +320,8 @@ func (w *worker) imageIDOf(id string) string {
 }
 
 func (w *worker) removeWork(act Act) work {
-	a, keepLog, logPath := w.agent, w.pod.DeletionTimestamp != nil || w.seen.Gone, ""
+	a, logPath := w.agent, ""
+	keepLog := w.pod.DeletionTimestamp != nil || w.seen.Gone || phaseOver(w.want.status.Phase)
 	for _, c := range w.seen.Containers {
 		if c.ID == act.ID {
 			logPath = c.LogPath

@@ -53,8 +53,9 @@ type Observed struct {
 
 	Verdict *Verdict // by which the agent itself has given the pod up
 
-	CleanedUp bool // the pod's directory and logs are gone
-	Deleted   bool // the API has accepted the final deletion
+	VolumesGone bool // of a pod that has finished
+	CleanedUp   bool // the pod's directory and logs are gone
+	Deleted     bool // the API has accepted the final deletion
 
 	Memory Memory // what the last Decision said to remember
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,8 +29,10 @@ const (
 
 // relief is what is remembered of evictions from one look to the next.
 type relief struct {
-	met     map[corev1.NodeConditionType]time.Time
-	evicted types.UID
+	met map[corev1.NodeConditionType]time.Time // only the goroutine of keepMeter has it
+
+	mu      sync.Mutex
+	evicted *corev1.Pod // the last
 	at      time.Time
 }
 
@@ -43,35 +46,51 @@ func (a *Agent) relieve(ctx context.Context, used Usage) {
 	}
 	facts := eviction.Facts{
 		Now: used.At, Thresholds: a.cfg.Policy.Eviction, Levels: levels,
-		Met: a.relief.met, Lasts: a.cfg.Policy.PressureLasts, Busy: a.relief.busy(used),
+		Met: a.relief.met, Lasts: a.cfg.Policy.PressureLasts, Busy: a.evicting(used),
 	}
-	facts.Pods = a.measure(ctx, used, eviction.ShortOfDisk(facts))
+	short := eviction.ShortOfDisk(facts)
+	facts.Pods = a.measure(ctx, used, func(pod *corev1.Pod) bool { return short || eviction.Measured(pod) })
 	plan := eviction.Decide(facts)
 	a.relief.met = plan.Met
 	a.setPressures(plan.Conditions)
 	for _, e := range plan.Evict {
 		a.cfg.Log.Warn("Evicting a pod", "namespace", e.Pod.Namespace, "name", e.Pod.Name, "why", plan.Why)
-		a.relief.evicted, a.relief.at = e.Pod.UID, used.At
-		a.mu.Lock()
-		w := a.workers[e.Pod.UID]
-		a.mu.Unlock()
-		if w != nil {
-			w.post(func() {
-				w.giveUp(&Verdict{Reason: ReasonEvicted, Message: e.Message, Evicted: true, Grace: evictionGrace})
-			})
-		}
+		a.evict(&e, evictionGrace)
 	}
 }
 
-// busy: the pod that was evicted last still has something.
-func (r *relief) busy(used Usage) bool {
-	return used.At.Sub(r.at) < evictionPatience &&
-		slices.ContainsFunc(used.Containers, func(c ContainerUsage) bool { return c.PodUID == string(r.evicted) })
+// evict gives a pod up.
+func (a *Agent) evict(e *eviction.Eviction, grace time.Duration) {
+	a.relief.mu.Lock()
+	a.relief.evicted, a.relief.at = e.Pod, time.Now()
+	a.relief.mu.Unlock()
+	a.mu.Lock()
+	w := a.workers[e.Pod.UID]
+	a.mu.Unlock()
+	if w != nil {
+		w.post(func() {
+			w.giveUp(&Verdict{Reason: ReasonEvicted, Message: e.Message, Evicted: true, Grace: grace})
+		})
+	}
 }
 
-// measure finds out what each pod uses; of the disk only where that matters, for
-// every file has to be looked at.
-func (a *Agent) measure(ctx context.Context, used Usage, disk bool) []eviction.Pod {
+// evicting: the pod that was evicted last still has something.
+func (a *Agent) evicting(used Usage) bool {
+	a.relief.mu.Lock()
+	pod, at := a.relief.evicted, a.relief.at
+	a.relief.mu.Unlock()
+	if pod == nil || time.Since(at) > evictionPatience {
+		return false
+	}
+	if _, err := os.Lstat(a.volumesDir(pod)); err == nil {
+		return true
+	}
+	return slices.ContainsFunc(used.Containers, func(c ContainerUsage) bool { return c.PodUID == string(pod.UID) })
+}
+
+// measure finds out what each pod uses; of the disk only for those that are to be
+// measured, for every file has to be looked at.
+func (a *Agent) measure(ctx context.Context, used Usage, measured func(*corev1.Pod) bool) []eviction.Pod {
 	running := map[string][]ContainerUsage{}
 	for _, c := range used.Containers {
 		running[c.PodUID] = append(running[c.PodUID], c)
@@ -79,22 +98,27 @@ func (a *Agent) measure(ctx context.Context, used Usage, disk bool) []eviction.P
 	var pods []eviction.Pod
 	for uid, pod := range a.activePods() {
 		p := eviction.Pod{Spec: pod}
-		files := disk || eviction.Measured(pod)
+		files := measured(pod)
 		for _, c := range running[string(uid)] {
 			container := eviction.Container{Name: c.Name, Memory: c.Used.Memory}
 			if files {
-				container.Written = a.bytesOf(func() (int64, error) { return a.cfg.Meter.Written(ctx, c.ID) })
+				container.Written = a.take(&p, func() (eviction.Disk, error) { return a.cfg.Meter.Written(ctx, c.ID) })
 			}
 			p.Containers = append(p.Containers, container)
 			p.Processes += c.Used.Processes
 		}
 		if files {
-			p.Logs = a.bytesOf(func() (int64, error) { return DiskUsage(ctx, a.podLogDir(pod)) })
+			p.Logs = a.take(&p, func() (eviction.Disk, error) { return DiskUsage(ctx, a.podLogDir(pod)) })
 			p.EmptyDirs = map[string]int64{}
 			for _, v := range pod.Spec.Volumes {
-				if v.EmptyDir != nil {
-					p.EmptyDirs[v.Name] = a.bytesOf(func() (int64, error) { return DiskUsage(ctx, filepath.Join(a.volumesDir(pod), v.Name)) })
+				if v.EmptyDir == nil {
+					continue
 				}
+				of := &p
+				if v.EmptyDir.Medium == corev1.StorageMediumMemory {
+					of = &eviction.Pod{} // its inodes are none of the disk's
+				}
+				p.EmptyDirs[v.Name] = a.take(of, func() (eviction.Disk, error) { return DiskUsage(ctx, filepath.Join(a.volumesDir(pod), v.Name)) })
 			}
 		}
 		pods = append(pods, p)
@@ -102,20 +126,22 @@ func (a *Agent) measure(ctx context.Context, used Usage, disk bool) []eviction.P
 	return pods
 }
 
-// bytesOf counts what cannot be measured as nothing: no pod is evicted for it.
-func (a *Agent) bytesOf(measure func() (int64, error)) int64 {
-	n, err := measure()
+// take adds the inodes that are measured to a pod, and returns the bytes. What
+// cannot be measured counts as nothing: no pod is evicted for it.
+func (a *Agent) take(of *eviction.Pod, measure func() (eviction.Disk, error)) int64 {
+	disk, err := measure()
 	if err != nil {
 		a.cfg.Log.Debug("Measuring disk use", "err", err)
 		return 0
 	}
-	return n
+	of.Inodes += disk.Inodes
+	return disk.Bytes
 }
 
-// DiskUsage returns the bytes that a directory takes on its disk, with all below
-// it. What vanishes meanwhile, and what was never there, takes none.
-func DiskUsage(ctx context.Context, dir string) (int64, error) {
-	total := int64(0)
+// DiskUsage returns what a directory takes of its disk, with all below it. What
+// vanishes meanwhile, and what was never there, takes nothing.
+func DiskUsage(ctx context.Context, dir string) (eviction.Disk, error) {
+	total := eviction.Disk{}
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -131,7 +157,8 @@ func DiskUsage(ctx context.Context, dir string) (int64, error) {
 			return err
 		}
 		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			total += stat.Blocks * 512
+			total.Bytes += stat.Blocks * 512
+			total.Inodes++
 		}
 		return nil
 	})
@@ -143,14 +170,23 @@ func (a *Agent) levels(used Usage) (map[eviction.Signal]eviction.Level, error) {
 	levels := map[eviction.Signal]eviction.Level{
 		eviction.MemoryAvailable: {Available: a.node.memory - used.Node.Memory, Capacity: a.node.memory},
 	}
-	for signal, dir := range map[eviction.Signal]string{eviction.NodeFSAvailable: a.cfg.DataDir, eviction.ImageFSAvailable: filepath.Join(a.cfg.DataDir, "images")} {
-		var stat unix.Statfs_t
-		if err := unix.Statfs(dir, &stat); errors.Is(err, unix.ENOENT) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("space left for %s: %w", dir, err)
+	for _, of := range []struct {
+		dir           string
+		space, inodes eviction.Signal
+	}{
+		{a.cfg.DataDir, eviction.NodeFSAvailable, eviction.NodeFSInodesFree},
+		{filepath.Join(a.cfg.DataDir, "images"), eviction.ImageFSAvailable, eviction.ImageFSInodesFree},
+	} {
+		switch space, inodes, err := fileSystem(of.dir); {
+		case errors.Is(err, unix.ENOENT):
+		case err != nil:
+			return nil, err
+		default:
+			levels[of.space] = space
+			if inodes.Capacity > 0 {
+				levels[of.inodes] = inodes
+			}
 		}
-		levels[signal] = eviction.Level{Available: int64(stat.Bavail) * stat.Bsize, Capacity: int64(stat.Blocks) * stat.Bsize}
 	}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
@@ -164,6 +200,17 @@ func (a *Agent) levels(used Usage) (map[eviction.Signal]eviction.Level, error) {
 		levels[eviction.PIDAvailable] = eviction.Level{Available: most - int64(info.Procs), Capacity: most}
 	}
 	return levels, nil
+}
+
+// fileSystem reads what is left of the file system of a directory. One that does
+// not count its inodes has a capacity of none.
+func fileSystem(dir string) (space, inodes eviction.Level, err error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return space, inodes, fmt.Errorf("space left for %s: %w", dir, err)
+	}
+	return eviction.Level{Available: int64(stat.Bavail) * stat.Bsize, Capacity: int64(stat.Blocks) * stat.Bsize},
+		eviction.Level{Available: int64(stat.Ffree), Capacity: int64(stat.Files)}, nil
 }
 
 // pressureTexts are what a node's conditions say, without and with pressure, in

@@ -144,10 +144,10 @@ func (s *schedule) check(act Act) {
 		if s.ran && s.seen.Memory.Moments.Stopped == nil {
 			s.Fatalf("deleted from the API, which was not told when its containers ended")
 		}
-	case ActTeardownNetwork:
+	case ActTeardownNetwork, ActRemoveVolumes:
 		for _, c := range s.containers {
 			if c.Phase == ContainerRunning {
-				s.Fatalf("the network is taken from %s", c.Name)
+				s.Fatalf("%s takes it from %s", act, c.Name)
 			}
 		}
 	}
@@ -336,6 +336,8 @@ func (s *schedule) succeed(act Act) {
 		s.remove(act.ID)
 	case ActTeardownNetwork:
 		s.network, s.seen.Network = false, nil
+	case ActRemoveVolumes:
+		s.seen.VolumesGone = true
 	case ActCleanUp:
 		s.seen.CleanedUp = true
 	case ActDeletePod:

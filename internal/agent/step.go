@@ -307,15 +307,42 @@ func (l *life) forgetOldAttempts() {
 }
 
 // release gives back what a pod that has finished does not need any more. Its
-// records and logs stay until it is deleted.
+// records and logs stay until it is deleted, but what the containers of an evicted
+// one have written goes: the node is short of it.
 func (l *life) release() {
 	if len(l.running()) > 0 {
 		l.endRunning()
 		return
 	}
-	if l.seen.Network != nil && !l.lingering() && !l.starting() {
+	if l.lingering() || l.starting() {
+		return
+	}
+	if l.seen.Network != nil {
 		l.do(Act{Kind: ActTeardownNetwork, Why: "no container will run again"})
 	}
+	if l.evicted() && l.removeContainers("the pod is evicted") {
+		return
+	}
+	if made := l.seen.Volumes || len(l.seen.Containers) > 0 || l.evicted(); made && !l.seen.VolumesGone {
+		l.do(Act{Kind: ActRemoveVolumes, Why: "no container will run again"})
+	}
+}
+
+// evicted: this agent, or one before it, has given the pod up for what it used.
+func (l *life) evicted() bool {
+	return l.seen.Verdict != nil && l.seen.Verdict.Evicted || l.pod.Status.Phase == corev1.PodFailed && l.pod.Status.Reason == ReasonEvicted
+}
+
+// removeContainers plans the removal of every container, and reports whether any
+// is left.
+func (l *life) removeContainers(why string) (left bool) {
+	for _, c := range l.seen.Containers {
+		if !l.seen.Removed[c.ID] {
+			left = true
+			l.do(Act{Kind: ActRemove, Container: c.Name, Attempt: c.Attempt, ID: c.ID, Why: why})
+		}
+	}
+	return left
 }
 
 // tellBackOffs tells of a container that has come into back-off, once.

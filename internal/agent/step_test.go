@@ -150,6 +150,9 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 	case "tornDown":
 		w.finish(Act{Kind: ActTeardownNetwork})
 		w.seen.Network = nil
+	case "emptied":
+		w.finish(Act{Kind: ActRemoveVolumes})
+		w.seen.VolumesGone = true
 	case "cleaned":
 		w.finish(Act{Kind: ActCleanUp})
 		w.seen.CleanedUp = true

@@ -53,13 +53,7 @@ func (l *life) dismantled() bool {
 }
 
 func (l *life) takeAway(why string) bool {
-	left := false
-	for _, c := range l.seen.Containers {
-		if !l.seen.Removed[c.ID] {
-			left = true
-			l.do(Act{Kind: ActRemove, Container: c.Name, Attempt: c.Attempt, ID: c.ID, Why: why})
-		}
-	}
+	left := l.removeContainers(why)
 	if left && l.seen.Gone { // first silence the processes, then take their network
 		return false
 	}

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
+
+	"windlass.dev/windlass/internal/agent/eviction"
 )
 
 // Meter tells what is used of a node.
@@ -22,9 +24,9 @@ type Meter interface {
 	// far. It takes no longer than reading some files of the kernel's for each.
 	Usage(ctx context.Context) (Usage, error)
 
-	// Written returns the bytes that a running container has written to its own
-	// file system, volumes not counted. It looks at every file.
-	Written(ctx context.Context, id string) (int64, error)
+	// Written returns what a running container has written to its own file system,
+	// volumes not counted. It looks at every file.
+	Written(ctx context.Context, id string) (eviction.Disk, error)
 }
 
 // Usage is one reading of a Meter.
@@ -87,7 +89,11 @@ func (a *Agent) keepMeter(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			a.cfg.Log.Warn("Reading what the node uses", "err", err)
 		}
-		rest(ctx, meterEvery)
+		select {
+		case <-ctx.Done():
+		case <-a.short:
+		case <-time.After(meterEvery):
+		}
 	}
 }
 

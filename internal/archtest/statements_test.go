@@ -36,6 +36,7 @@ var (
 		"probe":       "internal/agent/probe",
 		"podlog":      "internal/agent/podlog",
 		"oci":         "internal/oci",
+		"store":       "internal/store",
 		"eviction":    "internal/agent/eviction",
 		"node":        "internal/controller/node",
 		"cli":         "internal/cli",

@@ -20,7 +20,7 @@ func nodePolicyFlags(flags *pflag.FlagSet) func() (server.Policy, error) {
 	flags.StringSliceVar(&reserved, "system-reserved", nil, "of the node's resources, not for pods: cpu=500m,memory=1Gi,ephemeral-storage=10Gi")
 	flags.Int64Var(&policy.PodMaxPids, "pod-max-pids", defaultPodMaxPids, "the most processes and threads of one pod; 0 is no limit")
 	flags.StringSliceVar(&policy.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", nil, "kernel parameters that pods may set beside the safe ones; a star at the end matches every ending: kernel.msg*,net.core.somaxconn")
-	hard := flags.String("eviction-hard", server.DefaultEviction, "how little of the node may be left before pods are evicted: memory.available, nodefs.available, imagefs.available, pid.available, each below a quantity or a part; empty is never")
+	hard := flags.String("eviction-hard", server.DefaultEviction, "how little of the node may be left before pods are evicted: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree, pid.available, each below a quantity or a part; empty is never")
 	flags.DurationVar(&policy.PressureLasts, "eviction-pressure-transition-period", 5*time.Minute, "how long the node's conditions say so after it was last short of something")
 	return func() (server.Policy, error) {
 		var err error

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"windlass.dev/windlass/internal/agent"
+	"windlass.dev/windlass/internal/agent/eviction"
 )
 
 var _ agent.Meter = (*Runtime)(nil)
@@ -43,9 +44,9 @@ func (r *Runtime) Usage(ctx context.Context) (agent.Usage, error) {
 }
 
 // Written implements agent.Meter.
-func (r *Runtime) Written(ctx context.Context, id string) (int64, error) {
+func (r *Runtime) Written(ctx context.Context, id string) (eviction.Disk, error) {
 	if !validID.MatchString(id) {
-		return 0, fmt.Errorf("container id %q: must match %s", id, validID)
+		return eviction.Disk{}, fmt.Errorf("container id %q: must match %s", id, validID)
 	}
 	return agent.DiskUsage(ctx, filepath.Join(r.containerDir(id), "upper"))
 }

@@ -20,8 +20,12 @@ type Pod struct {
 	Containers []Container
 	EmptyDirs  map[string]int64 // bytes in each, by volume name, of those on disk and in memory
 	Logs       int64            // bytes, of all containers
+	Inodes     int64            // on disk: of its containers, logs and volumes
 	Processes  int64
 }
+
+// Disk is what files take of a file system.
+type Disk struct{ Bytes, Inodes int64 }
 
 // Container is what a container uses.
 type Container struct {
@@ -103,7 +107,7 @@ func Decide(f Facts) Plan {
 }
 
 func rankOf(s Signal) int {
-	return slices.Index([]Signal{MemoryAvailable, NodeFSAvailable, ImageFSAvailable, PIDAvailable}, s)
+	return slices.Index([]Signal{MemoryAvailable, NodeFSAvailable, ImageFSAvailable, NodeFSInodesFree, ImageFSInodesFree, PIDAvailable}, s)
 }
 
 // systemCritical is the priority from which a pod is never evicted.
@@ -121,7 +125,7 @@ func choose(pods []Pod, signal Signal) *Pod {
 	over := func(p Pod) int64 { return p.uses(resourceName) - p.requests(resourceName) }
 	victim := slices.MinFunc(candidates, func(a, b Pod) int {
 		exceeds := 0
-		if resourceName != "pids" {
+		if resourceName != pids {
 			exceeds = -cmp.Compare(sign(over(a)), sign(over(b)))
 		}
 		return cmp.Or(exceeds, cmp.Compare(priority(a.Spec), priority(b.Spec)), -cmp.Compare(over(a), over(b)),
@@ -162,6 +166,8 @@ func (p Pod) uses(name corev1.ResourceName) int64 {
 				total += size
 			}
 		}
+	case inodes:
+		total = p.Inodes
 	default:
 		total = p.Processes
 	}
@@ -180,22 +186,26 @@ func inMemory(pod *corev1.Pod, name string) bool {
 	})
 }
 
-// message tells why a pod is evicted, with the containers that use more than they
-// request.
+// message tells why a pod is evicted.
 func message(p *Pod, t Threshold, level Level) string {
-	name := t.Signal.reclaims()
+	return describe(p, t.Signal.reclaims(), t.of(level.Capacity), level.Available)
+}
+
+// describe tells that there is less of a resource than there should be, with the
+// containers of a pod that use more than they request.
+func describe(p *Pod, name corev1.ResourceName, threshold, available int64) string {
 	format := apiresource.BinarySI
-	if name == "pids" {
+	if name == pids || name == inodes {
 		format = apiresource.DecimalSI
 	}
 	quantity := func(n int64) string { return apiresource.NewQuantity(n, format).String() }
-	text := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", name, quantity(t.of(level.Capacity)), readable(level.Available, format))
+	text := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ", name, quantity(threshold), readable(available, format))
 	for _, c := range p.Containers {
 		used := c.Memory
 		switch name {
 		case corev1.ResourceEphemeralStorage:
 			used = c.Written
-		case "pids":
+		case pids, inodes:
 			continue
 		}
 		request := requestOf(p.Spec, c.Name, name)

@@ -77,11 +77,11 @@ func TestOrder(t *testing.T) {
 }
 
 func TestDecide(t *testing.T) {
-	thresholds, err := Parse("memory.available<100Mi,nodefs.available<10%,pid.available<10")
+	thresholds, err := Parse("memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,pid.available<10")
 	if err != nil {
 		t.Fatal(err)
 	}
-	well := map[Signal]Level{MemoryAvailable: {500 * mi, 1000 * mi}, NodeFSAvailable: {500, 1000}, PIDAvailable: {10, 100}}
+	well := map[Signal]Level{MemoryAvailable: {500 * mi, 1000 * mi}, NodeFSAvailable: {500, 1000}, NodeFSInodesFree: {500_000, 1_000_000}, PIDAvailable: {10, 100}}
 	with := func(signal Signal, available int64) map[Signal]Level {
 		levels := map[Signal]Level{}
 		for s, l := range well {
@@ -92,6 +92,8 @@ func TestDecide(t *testing.T) {
 	}
 	hog := using(testPod("hog", 0, "memory=10Mi", ""), 700*mi, 0, 50)
 	disk := using(testPod("disk", 0, "", ""), 0, 900*mi, 1)
+	many := using(testPod("many", 0, "", ""), 0, mi, 1)
+	many.Inodes = 100_000
 	volume := using(testPod("volume", 0, "", ""), 0, 0, 0)
 	size := resource.MustParse("1Mi")
 	volume.Spec.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &size}}}}
@@ -116,6 +118,8 @@ func TestDecide(t *testing.T) {
 		{"nothing is known", nil, []Pod{hog}, nil, false, "[]"},
 		{"memory", with(MemoryAvailable, 99*mi+5), []Pod{disk, hog}, nil, false,
 			"[MemoryPressure] hog: The node was low on resource: memory. Threshold quantity: 100Mi, available: 99Mi. Container c was using 700Mi, request is 10Mi, has larger consumption of memory. "},
+		{"inodes", with(NodeFSInodesFree, 49_999), []Pod{disk, many, hog}, nil, false,
+			"[DiskPressure] many: The node was low on resource: inodes. Threshold quantity: 50k, available: 49999. "},
 		{"disk", with(NodeFSAvailable, 99), []Pod{disk, hog}, nil, false,
 			"[DiskPressure] disk: The node was low on resource: ephemeral-storage. Threshold quantity: 100, available: 99. Container c was using 900Mi, request is 0, has larger consumption of ephemeral-storage. "},
 		{"processes", with(PIDAvailable, 9), []Pod{disk, hog}, nil, false, "[PIDPressure] hog: The node was low on resource: pids. Threshold quantity: 10, available: 9. "},
@@ -150,7 +154,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	if list, err := Parse(Default); err != nil || len(list) != 3 || list[1].of(1000) != 100 || list[0].of(0) != 100*mi {
+	if list, err := Parse(Default); err != nil || len(list) != 5 || list[1].of(1000) != 100 || list[0].of(0) != 100*mi {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if list, err := Parse(""); err != nil || list != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,10 +21,21 @@ const (
 	NodeFSAvailable  Signal = "nodefs.available"  // of the file system with the data directory
 	ImageFSAvailable Signal = "imagefs.available" // of the one with the images
 	PIDAvailable     Signal = "pid.available"
+
+	NodeFSInodesFree  Signal = "nodefs.inodesFree"
+	ImageFSInodesFree Signal = "imagefs.inodesFree"
 )
 
+var signals = []Signal{MemoryAvailable, NodeFSAvailable, NodeFSInodesFree, ImageFSAvailable, ImageFSInodesFree, PIDAvailable}
+
 // Default are the thresholds of a node that has none of its own, those of Kubernetes.
-const Default = "memory.available<100Mi,nodefs.available<10%,imagefs.available<15%"
+const Default = "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%"
+
+// The resources that evictions give back and that are none of the API's.
+const (
+	pids   corev1.ResourceName = "pids"
+	inodes corev1.ResourceName = "inodes"
+)
 
 // condition is what a node is under when a signal's threshold is met.
 func (s Signal) condition() corev1.NodeConditionType {
@@ -42,7 +54,9 @@ func (s Signal) reclaims() corev1.ResourceName {
 	case MemoryAvailable:
 		return corev1.ResourceMemory
 	case PIDAvailable:
-		return "pids"
+		return pids
+	case NodeFSInodesFree, ImageFSInodesFree:
+		return inodes
 	}
 	return corev1.ResourceEphemeralStorage
 }
@@ -73,13 +87,8 @@ func Parse(text string) ([]Threshold, error) {
 		}
 		name, value, found := strings.Cut(word, "<")
 		t := Threshold{Signal: Signal(name)}
-		switch t.Signal {
-		case MemoryAvailable, NodeFSAvailable, ImageFSAvailable, PIDAvailable:
-		default:
-			found = false
-		}
-		if !found {
-			return nil, fmt.Errorf("%.100q is no threshold: give memory.available, nodefs.available, imagefs.available or pid.available, and how little of it is too little, such as memory.available<100Mi or nodefs.available<10%%", word)
+		if !found || !slices.Contains(signals, t.Signal) {
+			return nil, fmt.Errorf("%.100q is no threshold: give memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree or pid.available, and how little of it is too little, such as memory.available<100Mi or nodefs.available<10%%", word)
 		}
 		if err := t.read(value); err != nil {
 			return nil, fmt.Errorf("%.100q: %w, such as 100Mi or 10%%", word, err)

@@ -50,11 +50,11 @@ func (m fakeMeter) Usage(context.Context) (agent.Usage, error) {
 	return usage, nil
 }
 
-func (m fakeMeter) Written(_ context.Context, id string) (int64, error) {
+func (m fakeMeter) Written(_ context.Context, id string) (eviction.Disk, error) {
 	m.n.mu.Lock()
 	defer m.n.mu.Unlock()
 	if c := m.n.containers[id]; c != nil {
-		return m.n.written[c.PodUID], nil
+		return eviction.Disk{Bytes: m.n.written[c.PodUID], Inodes: 1}, nil
 	}
-	return 0, nil
+	return eviction.Disk{}, nil
 }
