@@ -190,53 +190,19 @@ func change(deployment *appsv1.Deployment, args []datadriven.CmdArg) error {
 	return nil
 }
 
-// step decides and carries out the first steps of the plan, or all when few is
-// negative.
-func (w *world) step(few int) (string, error) {
-	plan := Decide(w.snapshot())
-	out := plan.String()
-	if !plan.WakeAt.IsZero() {
-		out += fmt.Sprintf("look again in %s\n", plan.WakeAt.Sub(w.now))
-	}
-	for i, step := range plan.Steps {
-		if i == few {
-			break
-		}
-		if err := w.carryOut(step); err != nil {
-			return out, err
-		}
-	}
-	w.settle()
-	if out == "" {
-		out = "nothing to do\n"
-	}
-	return out, nil
-}
+func (w *world) step(few int) (string, error) { return step(w, few) }
 
-// run goes on until nothing changes, in a world where everything succeeds.
-func (w *world) run() (string, error) {
-	first := len(w.events)
-	for range 1000 {
-		plan := Decide(w.snapshot())
-		for _, step := range plan.Steps {
-			if err := w.carryOut(step); err != nil {
-				return "", err
-			}
-		}
-		w.settle()
-		changed := w.reap() > 0
-		for _, pod := range w.those(nil, func(s PodState) bool { return s.Active && !s.Ready }) {
-			w.setReady(pod, true)
-			changed = true
-		}
-		if len(plan.Steps) == 0 && !changed {
-			if plan.WakeAt.IsZero() {
-				return strings.Join(append(w.events[first:], ""), "\n"), nil
-			}
-			w.now = plan.WakeAt
-		}
+func (w *world) run() (string, error) { return run(w) }
+
+func (w *world) decide() Plan { return Decide(w.snapshot()) }
+
+func (w *world) succeed() bool {
+	changed := w.reap() > 0
+	for _, pod := range w.those(nil, func(s PodState) bool { return s.Active && !s.Ready }) {
+		w.setReady(pod, true)
+		changed = true
 	}
-	return "", fmt.Errorf("it does not end")
+	return changed
 }
 
 func (w *world) podsChange(t *testing.T, d *datadriven.TestData) (string, error) {

@@ -122,54 +122,25 @@ func changeStateful(set *appsv1.StatefulSet, args []datadriven.CmdArg) error {
 	return nil
 }
 
-// step decides and carries out the first steps of the plan, or all when few is
-// negative.
-func (w *statefulWorld) step(few int) (string, error) {
-	plan := DecideStateful(w.snapshot())
-	out := plan.String()
-	if !plan.WakeAt.IsZero() {
-		out += fmt.Sprintf("look again in %s\n", plan.WakeAt.Sub(w.now).Round(time.Second))
-	}
-	for i, step := range plan.Steps {
-		if i == few {
-			break
-		}
-		if err := w.carryOut(step); err != nil {
-			return out, err
-		}
-	}
-	if out == "" {
-		out = "nothing to do\n"
-	}
-	return out, nil
-}
+func (w *statefulWorld) step(few int) (string, error) { return step(w, few) }
 
-// run goes on until nothing changes, in a world where everything succeeds but
-// pods whose image begins with "bad", and prints the events.
-func (w *statefulWorld) run() (string, error) {
-	first := len(w.events)
-	for range 1000 {
-		plan := DecideStateful(w.snapshot())
-		for _, step := range plan.Steps {
-			if err := w.carryOut(step); err != nil {
-				return "", err
-			}
-		}
-		changed := w.reap() > 0
-		for _, pod := range w.pods {
-			if s := StateOf(pod); s.Active && !s.Ready && !strings.HasPrefix(pod.Spec.Containers[0].Image, "bad") {
-				w.setReady(pod, true)
-				changed = true
-			}
-		}
-		if len(plan.Steps) == 0 && !changed {
-			if plan.WakeAt.IsZero() {
-				return strings.Join(append(w.events[first:], ""), "\n"), nil
-			}
-			w.now = plan.WakeAt
+func (w *statefulWorld) run() (string, error) { return run(w) }
+
+func (w *statefulWorld) decide() Plan { return DecideStateful(w.snapshot()) }
+
+// settle has nothing to do: the controller makes the pods itself.
+func (w *statefulWorld) settle() {}
+
+// succeed lets all pods come right but those whose image begins with "bad".
+func (w *statefulWorld) succeed() bool {
+	changed := w.reap() > 0
+	for _, pod := range w.pods {
+		if s := StateOf(pod); s.Active && !s.Ready && !strings.HasPrefix(pod.Spec.Containers[0].Image, "bad") {
+			w.setReady(pod, true)
+			changed = true
 		}
 	}
-	return "", fmt.Errorf("it does not end")
+	return changed
 }
 
 // podsChange does something to the pods that are named, else to all.

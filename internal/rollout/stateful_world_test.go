@@ -13,21 +13,16 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
-
-	"windlass.dev/windlass/api/v1alpha1"
 )
 
 // statefulWorld is a cluster that has one StatefulSet and needs no machine, as
 // world is for a Deployment. It refuses what an API would.
 type statefulWorld struct {
-	now       time.Time
+	stage
 	set       *appsv1.StatefulSet
 	revisions []*appsv1.ControllerRevision
 	pods      []*corev1.Pod // by name, one at most; terminating ones included
 	claims    []*corev1.PersistentVolumeClaim
-	events    []string
-	made      int // objects made so far
-	onFailure v1alpha1.FailurePolicy
 }
 
 var (
@@ -57,7 +52,7 @@ func newStatefulSet(name string) *appsv1.StatefulSet {
 }
 
 func newStatefulWorld(name string) *statefulWorld {
-	return &statefulWorld{now: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC), set: newStatefulSet(name)}
+	return &statefulWorld{stage: newStage(), set: newStatefulSet(name)}
 }
 
 func (w *statefulWorld) snapshot() StatefulSnapshot {
@@ -186,13 +181,6 @@ func (w *statefulWorld) reap() (gone int) {
 		})
 	})
 	return before - len(w.pods)
-}
-
-func (w *statefulWorld) setReady(pod *corev1.Pod, ready bool) {
-	status := map[bool]corev1.ConditionStatus{true: corev1.ConditionTrue, false: corev1.ConditionFalse}[ready]
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
-		{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(w.now)},
-	}}
 }
 
 // undo does what `kubectl rollout undo` does: it applies the patch of a revision.

@@ -22,18 +22,14 @@ import (
 // plans out, makes and stops pods as a ReplicaSet controller would, and lets a
 // test play the rest.
 type world struct {
-	now        time.Time
+	stage
 	deployment *appsv1.Deployment
 	sets       []*appsv1.ReplicaSet
 	pods       []*corev1.Pod
-	events     []string
-	made       int // objects made so far
-
-	onFailure v1alpha1.FailurePolicy // of the namespace
 }
 
 func newWorld() *world {
-	return &world{now: time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)}
+	return &world{stage: newStage()}
 }
 
 func newDeployment(name string, replicas int32, image string) *appsv1.Deployment {
@@ -185,15 +181,6 @@ func (w *world) those(rs *appsv1.ReplicaSet, in func(PodState) bool) []*corev1.P
 		}
 	}
 	return out
-}
-
-func (w *world) setReady(pod *corev1.Pod, ready bool) {
-	status := corev1.ConditionFalse
-	if ready {
-		status = corev1.ConditionTrue
-	}
-	pod.Status = corev1.PodStatus{Phase: corev1.PodRunning}
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status, LastTransitionTime: metav1.NewTime(w.now)}}
 }
 
 // reap removes the pods that have been told to stop.
