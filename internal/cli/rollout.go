@@ -98,6 +98,22 @@ func rolloutTarget(args []string) (target, error) {
 	return target{kind, name}, nil
 }
 
+// onTarget makes the run of a command that does something about a workload which
+// its arguments name, over a connection to the cluster.
+func (c *cluster) onTarget(do func(*cobra.Command, *connection, target) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, args []string) error {
+		target, err := rolloutTarget(args)
+		if err != nil {
+			return err
+		}
+		conn, err := c.connect()
+		if err != nil {
+			return err
+		}
+		return do(command, conn, target)
+	}
+}
+
 // newRolloutAct makes a command that changes a workload and then says what rollout
 // there is.
 func newRolloutAct(cluster *cluster, verb, done, short string, change func(client.Object) error) *cobra.Command {
@@ -105,15 +121,7 @@ func newRolloutAct(cluster *cluster, verb, done, short string, change func(clien
 		Use:   verb + " deployment/NAME",
 		Short: short,
 		Args:  cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, err := rolloutTarget(args)
-			if err != nil {
-				return err
-			}
-			conn, err := cluster.connect()
-			if err != nil {
-				return err
-			}
+		RunE: cluster.onTarget(func(c *cobra.Command, conn *connection, target target) error {
 			object := target.object()
 			if err := conn.client.Get(c.Context(), client.ObjectKey{Namespace: conn.namespace, Name: target.name}, object); err != nil {
 				return err
@@ -127,7 +135,7 @@ func newRolloutAct(cluster *cluster, verb, done, short string, change func(clien
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s.apps/%s %s\n", target.kind, target.name, done)
 			return tellBegun(c.Context(), conn, target, object.GetGeneration(), 0, c.OutOrStdout())
-		},
+		}),
 	}
 }
 
@@ -188,17 +196,9 @@ func newRolloutUndo(cluster *cluster) *cobra.Command {
 		Use:   "undo deployment/NAME",
 		Short: "Go back to an earlier revision",
 		Args:  cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, err := rolloutTarget(args)
-			if err != nil {
-				return err
-			}
-			conn, err := cluster.connect()
-			if err != nil {
-				return err
-			}
+		RunE: cluster.onTarget(func(c *cobra.Command, conn *connection, target target) error {
 			return undo(c.Context(), conn, target, revision, c.OutOrStdout(), c.ErrOrStderr())
-		},
+		}),
 	}
 	cmd.Flags().Int64Var(&revision, "to-revision", 0, "the revision to go back to; 0 is the latest before this one whose rollout was complete")
 	return cmd

@@ -19,17 +19,9 @@ func newRolloutHistory(cluster *cluster) *cobra.Command {
 		Use:   "history deployment/NAME",
 		Short: "List the rollouts of a Deployment or StatefulSet, or tell everything of one",
 		Args:  cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, err := rolloutTarget(args)
-			if err != nil {
-				return err
-			}
-			conn, err := cluster.connect()
-			if err != nil {
-				return err
-			}
+		RunE: cluster.onTarget(func(c *cobra.Command, conn *connection, target target) error {
 			return rolloutHistory(c.Context(), conn, target, revision, c.OutOrStdout())
-		},
+		}),
 	}
 	cmd.Flags().Int64Var(&revision, "revision", 0, "the one to tell everything of: its record and its pod template")
 	return cmd

@@ -34,20 +34,12 @@ func newRolloutStatus(cluster *cluster) *cobra.Command {
 how long it took, its traffic, and what took longest; if it failed, why and what
 to do. The exit code is 0 when the rollout has succeeded, and 1 when it has not.`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, err := rolloutTarget(args)
-			if err != nil {
-				return err
-			}
+		RunE: cluster.onTarget(func(c *cobra.Command, conn *connection, target target) error {
 			if options.revision < 0 {
 				return fmt.Errorf("revision must be a positive integer: %d", options.revision)
 			}
-			conn, err := cluster.connect()
-			if err != nil {
-				return err
-			}
 			return rolloutStatus(c.Context(), conn, target, options, c.OutOrStdout())
-		},
+		}),
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&options.watch, "watch", "w", true, "wait until the rollout is done")

@@ -26,17 +26,9 @@ the rollout; the exit code is 0 when that is complete and 1 when it is not.
 Where output is no terminal, or with --plain, there is a line for each event.
 NO_COLOR switches colours off.`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(c *cobra.Command, args []string) error {
-			target, err := rolloutTarget(args)
-			if err != nil {
-				return err
-			}
-			conn, err := cluster.connect()
-			if err != nil {
-				return err
-			}
+		RunE: cluster.onTarget(func(c *cobra.Command, conn *connection, target target) error {
 			return watchRollout(c.Context(), conn, target, options, os.Stdout)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&options.plain, "plain", false, "print a line for each event, in a terminal too")
 	cmd.Flags().BoolVar(&options.follow, "follow", false, "go on with the next rollout when one has ended")

@@ -331,16 +331,26 @@ func (f *future) place() (homeless int32) {
 // stop takes away the pods that were told to stop, and returns how many.
 func (f *future) stop() (n int32) {
 	for owner, pods := range f.Pods {
-		f.Pods[owner] = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
-			if pod.DeletionTimestamp == nil {
-				return false
-			}
-			f.room.Leave(pod.UID)
-			n++
-			return true
-		})
+		f.Pods[owner] = leave(f.room, pods)
+		n += int32(len(pods) - len(f.Pods[owner]))
 	}
 	return n
+}
+
+// leave takes the pods that were told to stop out of a list and out of the room.
+func leave(room Room, pods []*corev1.Pod) []*corev1.Pod {
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool {
+		if pod.DeletionTimestamp != nil {
+			room.Leave(pod.UID)
+		}
+		return pod.DeletionTimestamp != nil
+	})
+}
+
+// running is the status of a pod that is ready since a time.
+func running(since time.Time) corev1.PodStatus {
+	return corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
+		{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(since)}}}
 }
 
 // start makes the pods that have a node available, and returns how many were not.
@@ -358,9 +368,7 @@ func (f *future) start() (n int32) {
 			}
 			if !ready {
 				started := *pod
-				condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}
-				condition.LastTransitionTime.Time = f.Now
-				started.Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{condition}}
+				started.Status = running(f.Now)
 				f.Pods[rs.UID][i] = &started
 			}
 			n++

@@ -208,16 +208,10 @@ func (f *statefulFuture) place() (homeless int32) {
 }
 
 // stop takes away the pods that were told to stop, and returns how many.
-func (f *statefulFuture) stop() (n int32) {
-	f.Pods = slices.DeleteFunc(f.Pods, func(pod *corev1.Pod) bool {
-		if pod.DeletionTimestamp == nil {
-			return false
-		}
-		f.room.Leave(pod.UID)
-		n++
-		return true
-	})
-	return n
+func (f *statefulFuture) stop() int32 {
+	before := len(f.Pods)
+	f.Pods = leave(f.room, f.Pods)
+	return int32(before - len(f.Pods))
 }
 
 // start makes the pods that have a node available, and returns how many were not.
@@ -233,8 +227,7 @@ func (f *statefulFuture) start() (n int32) {
 		n++
 		if !ready {
 			f.Pods[i] = pod.DeepCopy()
-			f.Pods[i].Status = corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{
-				{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Time{Time: f.Now}}}}
+			f.Pods[i].Status = running(f.Now)
 		}
 	}
 	if n > 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"windlass.dev/windlass/internal/controller/controllertest"
 	"windlass.dev/windlass/internal/rollout"
 )
 
@@ -54,11 +54,9 @@ type ordeal struct {
 	rs    *appsv1.ReplicaSet
 	cache client.Client
 
-	mu      sync.Mutex
+	fates   controllertest.Fates
 	history [][]corev1.Pod // the pods after each write
 	shown   int            // the one that the cache shows
-	fates   []fate         // of the next writes
-	dead    bool           // the process: nothing that it does arrives
 
 	sets []*appsv1.ReplicaSet // all versions; the cache shows the one that cachedSet is
 	born int                  // the latest when the process took over
@@ -67,18 +65,6 @@ type ordeal struct {
 	harmed map[types.UID]bool
 	made   int
 }
-
-// fate is what becomes of a write.
-type fate int
-
-const (
-	succeeds fate = iota
-	arrives       // but the answer is lost
-	lost
-	dies // with the process
-)
-
-var errLost = errors.New("connection lost")
 
 const holds = "windlass.dev/stops-slowly"
 
@@ -113,22 +99,10 @@ func versioned(api client.WithWatch) client.WithWatch {
 
 // write does something with the fate that comes next.
 func (o *ordeal) write(do func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	next := succeeds
-	if len(o.fates) > 0 {
-		next, o.fates = o.fates[0], o.fates[1:]
-	}
-	o.dead = o.dead || next == dies
-	if o.dead || next == lost {
-		return errLost
-	}
-	err := do()
-	o.note()
-	if next == arrives {
-		return errLost
-	}
-	return err
+	return o.fates.Write(func() error {
+		defer o.note()
+		return do()
+	})
 }
 
 func (o *ordeal) note() { o.history = append(o.history, o.pods()) }
@@ -179,7 +153,8 @@ func (o *ordeal) takeOverFrom(t *rapid.T) {
 	if rapid.Bool().Draw(t, "old set") {
 		o.cachedSet = o.sets[rapid.IntRange(0, len(o.sets)-1).Draw(t, "set")]
 	}
-	o.dead, o.born = false, len(o.sets)-1
+	o.fates.Calm()
+	o.born = len(o.sets) - 1
 	for _, pod := range o.pods() {
 		o.harmed[pod.UID] = !o.counts(&pod)
 	}
@@ -188,14 +163,7 @@ func (o *ordeal) takeOverFrom(t *rapid.T) {
 }
 
 func (o *ordeal) decide(t *rapid.T) {
-	o.fates = nil
-	if rapid.Bool().Draw(t, "all well") {
-		o.reconcileUnderRules(t)
-		return
-	}
-	for range rapid.IntRange(1, 6).Draw(t, "fates") {
-		o.fates = append(o.fates, fate(rapid.IntRange(0, int(dies)).Draw(t, "fate")))
-	}
+	o.fates.Draw(t)
 	o.reconcileUnderRules(t)
 }
 
@@ -204,7 +172,7 @@ func (o *ordeal) reconcileUnderRules(t *rapid.T) {
 	size, seen := int(*o.cachedSet.Spec.Replicas), slices.Index(o.sets, o.cachedSet)
 	_, err := o.reconcile()
 	o.noteSet() // with the status that it has now
-	if err != nil && !errors.Is(err, errLost) {
+	if err != nil && !errors.Is(err, controllertest.ErrLost) {
 		t.Fatal(err)
 	}
 	made, deleted := 0, 0
@@ -315,12 +283,11 @@ func (o *ordeal) orphan(t *rapid.T) {
 
 // end calms everything: the cache is prompt and writes succeed.
 func (o *ordeal) end(t *rapid.T) {
-	o.dead = false
+	o.fates.Calm()
 	for range 10 {
 		o.showUpTo(len(o.history) - 1)
 		o.cachedSet = o.sets[len(o.sets)-1]
 		o.at = o.at.Add(unseenAfter + time.Second)
-		o.fates = nil
 		o.reconcileUnderRules(t)
 		o.note()
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"windlass.dev/windlass/internal/controller/controllertest"
 	"windlass.dev/windlass/internal/controller/owned"
 	"windlass.dev/windlass/internal/rollout"
 )
@@ -59,23 +59,10 @@ func TestAtMostOnePodOfAName(t *testing.T) {
 
 var ctx = context.Background()
 
-var (
-	now     = time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
-	errLost = errors.New("connection lost")
-)
+var now = time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
 
 // holds keeps the object of a pod until its node says that it has stopped.
 const holds = "windlass.dev/stops-slowly"
-
-// fate is what becomes of a write.
-type fate int
-
-const (
-	succeeds fate = iota
-	arrives       // but the answer is lost
-	lost
-	dies // with the process
-)
 
 // view is what there is at some time.
 type view struct {
@@ -92,12 +79,10 @@ type ordeal struct {
 	t   *rapid.T
 	api client.WithWatch
 
-	mu      sync.Mutex
-	history []view             // after each write
-	shown   view               // by the cache
-	at      int                // in history
-	fates   []fate             // of the next writes
-	dead    bool               // the process: nothing that it does arrives
+	history []view // after each write
+	shown   view   // by the cache
+	at      int    // in history
+	fates   controllertest.Fates
 	cut     map[types.UID]bool // pods whose nodes nobody hears of: they run on, and nothing is reported of them
 	uids    int
 	version int
@@ -219,24 +204,13 @@ func (o *ordeal) deleteIf(object client.Object, opts []client.DeleteOption) erro
 
 // write does something with the fate that comes next.
 func (o *ordeal) write(do func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	next := succeeds
-	if len(o.fates) > 0 {
-		next, o.fates = o.fates[0], o.fates[1:]
-	}
-	o.dead = o.dead || next == dies
-	if o.dead || next == lost {
-		return errLost
-	}
-	before := o.history[len(o.history)-1]
-	err := do()
-	o.note()
-	o.check(before, o.history[len(o.history)-1])
-	if next == arrives {
-		return errLost
-	}
-	return err
+	return o.fates.Write(func() error {
+		before := o.history[len(o.history)-1]
+		err := do()
+		o.note()
+		o.check(before, o.history[len(o.history)-1])
+		return err
+	})
 }
 
 // check holds what a write did against the rules.
@@ -313,24 +287,20 @@ func (o *ordeal) show(t *rapid.T, from int) {
 
 // takeOver ends the process and begins another, whose cache may show less.
 func (o *ordeal) takeOver(t *rapid.T) {
-	o.dead = false
+	o.fates.Calm()
 	o.show(t, 0)
 	o.begin()
 }
 
 func (o *ordeal) decide(t *rapid.T) {
-	o.t, o.fates = t, nil
-	if !rapid.Bool().Draw(t, "all well") {
-		for range rapid.IntRange(1, 6).Draw(t, "fates") {
-			o.fates = append(o.fates, fate(rapid.IntRange(0, int(dies)).Draw(t, "fate")))
-		}
-	}
+	o.t = t
+	o.fates.Draw(t)
 	o.reconcile(t)
 }
 
 func (o *ordeal) reconcile(t *rapid.T) {
 	_, err := o.Reconcile(ctx, ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "default", Name: "db"}})
-	if err != nil && !errors.Is(err, errLost) {
+	if err != nil && !errors.Is(err, controllertest.ErrLost) {
 		t.Fatal(err)
 	}
 }
@@ -411,7 +381,8 @@ func (o *ordeal) stop(t *rapid.T) {
 
 // end calms everything: the cache is prompt, writes succeed, nodes do their work.
 func (o *ordeal) end(t *rapid.T) {
-	o.t, o.dead, o.fates = t, false, nil
+	o.t = t
+	o.fates.Calm()
 	clear(o.cut)
 	for range 60 {
 		o.at = len(o.history) - 1
