@@ -94,22 +94,8 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	}
 	a.put(authorizationv1.SchemeGroupVersion, "localsubjectaccessreviews", newLocalAccessReviews(a.may))
 
-	binder := binding{opened["pods"].Store}
-	a.put(core, "bindings", legacyBinding{binder})
-	a.put(core, "pods/binding", binder)
-	a.put(core, "pods/eviction", eviction{opened["pods"].Store, opened["poddisruptionbudgets"].Store})
-	a.put(core, "pods/log", logs{opened["pods"].Store, agents})
-	a.put(core, "pods/portforward", portForward{opened["pods"].Store, agents})
-	processes := streams{opened["pods"].Store, agents}
-	a.put(core, "pods/ephemeralcontainers", ephemeralContainers(opened["pods"]))
-	a.put(core, "pods/resize", podResize(opened["pods"]))
-	a.put(core, "pods/exec", execute{processes})
-	a.put(core, "pods/attach", attach{processes})
-	transport := newProxyTransport(cfg)
-	a.put(core, "pods/proxy", podProxy{opened["pods"].Store, transport})
-	a.put(core, "services/proxy", serviceProxy{opened["services"].Store, opened["endpointslices"].Store, opened["pods"].Store, transport})
-	a.put(core, "nodes/proxy", nodeProxy{agents, transport})
-
+	a.putPodParts(core, opened, agents)
+	a.putProxies(core, opened, agents, newProxyTransport(cfg))
 	a.put(metricsv1beta1.SchemeGroupVersion, "pods", podMetrics{opened["pods"].Store, agents})
 	a.put(metricsv1beta1.SchemeGroupVersion, "nodes", nodeMetrics{opened["nodes"].Store, agents})
 
@@ -131,6 +117,29 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 	a.put(core, "services", services)
 	a.faults = faults
 	return a, nil
+}
+
+// putPodParts serves what can be done with a pod beside writing it.
+func (a *api) putPodParts(core schema.GroupVersion, opened map[string]resource, agents agents) {
+	pods := opened["pods"]
+	binder := binding{pods.Store}
+	a.put(core, "bindings", legacyBinding{binder})
+	a.put(core, "pods/binding", binder)
+	a.put(core, "pods/eviction", eviction{pods.Store, opened["poddisruptionbudgets"].Store})
+	a.put(core, "pods/ephemeralcontainers", ephemeralContainers(pods))
+	a.put(core, "pods/resize", podResize(pods))
+	a.put(core, "pods/log", logs{pods.Store, agents})
+	a.put(core, "pods/portforward", portForward{pods.Store, agents})
+	processes := streams{pods.Store, agents}
+	a.put(core, "pods/exec", execute{processes})
+	a.put(core, "pods/attach", attach{processes})
+}
+
+// putProxies serves the ways through the API to what pods, Services and nodes serve.
+func (a *api) putProxies(core schema.GroupVersion, opened map[string]resource, agents agents, transport *http.Transport) {
+	a.put(core, "pods/proxy", podProxy{opened["pods"].Store, transport})
+	a.put(core, "services/proxy", serviceProxy{opened["services"].Store, opened["endpointslices"].Store, opened["pods"].Store, transport})
+	a.put(core, "nodes/proxy", nodeProxy{agents, transport})
 }
 
 func (a *api) put(version schema.GroupVersion, path string, storage rest.Storage) {

@@ -156,15 +156,39 @@ func NewManager(events context.Context, config *rest.Config, ca []byte, ranges P
 	if err != nil {
 		return nil, fmt.Errorf("make the controllers' manager: %w", err)
 	}
-	for _, c := range []struct {
-		component string
-		setup     func(manager.Manager, record.EventRecorder) error
-	}{
+	recorderOf := func(component string) (record.EventRecorder, error) {
+		recorder, err := event.NewRecorder(events, config, kinds, component, "")
+		if err != nil {
+			return nil, fmt.Errorf("event recorder of %s: %w", component, err)
+		}
+		return recorder, nil
+	}
+	for _, c := range controllers(recorderOf, ca, ranges) {
+		recorder, err := recorderOf(c.component)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.setup(mgr, recorder); err != nil {
+			return nil, fmt.Errorf("set up %s: %w", c.component, err)
+		}
+	}
+	return mgr, nil
+}
+
+// controller is one that a manager runs.
+type controller struct {
+	component string // the source of its events, by Kubernetes' name
+	setup     func(manager.Manager, record.EventRecorder) error
+}
+
+// controllers lists all, and the scheduler. recorderOf makes the recorder of a component.
+func controllers(recorderOf func(string) (record.EventRecorder, error), ca []byte, ranges PodRanges) []controller {
+	return []controller{
 		{"deployment-controller", deployment.Setup},
 		{"replicaset-controller", func(m manager.Manager, sets record.EventRecorder) error {
-			replicators, err := event.NewRecorder(events, config, kinds, "replication-controller", "")
+			replicators, err := recorderOf("replication-controller")
 			if err != nil {
-				return fmt.Errorf("event recorder of replication-controller: %w", err)
+				return err
 			}
 			return replicaset.Setup(m, sets, replicators)
 		}},
@@ -191,16 +215,7 @@ func NewManager(events context.Context, config *rest.Config, ca []byte, ranges P
 		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
 			return serviceaccount.Setup(m, ca)
 		}},
-	} {
-		recorder, err := event.NewRecorder(events, config, kinds, c.component, "")
-		if err != nil {
-			return nil, fmt.Errorf("event recorder of %s: %w", c.component, err)
-		}
-		if err := c.setup(mgr, recorder); err != nil {
-			return nil, fmt.Errorf("set up %s: %w", c.component, err)
-		}
 	}
-	return mgr, nil
 }
 
 // becomeReady says when the parts have begun: the caches are filled, and the

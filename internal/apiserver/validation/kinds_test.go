@@ -89,7 +89,7 @@ func sortedErrors(errs field.ErrorList) string {
 func TestManifests(t *testing.T) {
 	s := defaultingScheme(t)
 	decoder := serializer.NewCodecFactory(s, serializer.EnableStrict).UniversalDeserializer()
-	files, err := filepath.Glob("testdata/manifests/*.yml")
+	files, err := filepath.Glob("../../../examples/*.yml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no manifests: %v", err)
 	}

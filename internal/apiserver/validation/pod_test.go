@@ -220,7 +220,7 @@ func TestLongPodUpdates(t *testing.T) {
 // TestWorkloadManifests holds that manifests made for Kubernetes have no faults.
 func TestWorkloadManifests(t *testing.T) {
 	s := defaultingScheme(t)
-	files, err := filepath.Glob("testdata/manifests/*.yml")
+	files, err := filepath.Glob("../../../examples/*.yml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no manifests: %v", err)
 	}
@@ -260,7 +260,7 @@ func TestWorkloadManifests(t *testing.T) {
 					t.Errorf("pod: %v", errs.ToAggregate())
 				}
 			}
-			if templates == 0 {
+			if templates == 0 && !strings.Contains(file, "service") {
 				t.Error("no template in the manifest")
 			}
 		})
