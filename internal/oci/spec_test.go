@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -99,6 +100,30 @@ func TestBuildSpec(t *testing.T) {
 	}
 	if has(specs.NetworkNamespace) || !has(specs.CgroupNamespace) || spec.Linux.Seccomp != nil || len(spec.Linux.MaskedPaths) > 0 || *spec.Linux.Resources.Memory.Swap != 1<<20 || spec.Linux.Resources.Unified["memory.oom.group"] != "1" {
 		t.Errorf("%+v", spec.Linux)
+	}
+}
+
+// The kernel's ABIs are those that the default filter has rules for; a profile of
+// the node's own says itself.
+func TestSeccompArchitectures(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("only amd64 has an ABI that kernels leave out")
+	}
+	own := []byte(`{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X32"]}`)
+	for _, test := range []struct {
+		what    string
+		profile []byte
+		x32     bool
+		want    []specs.Arch
+	}{
+		{"a kernel with x32", nil, true, []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32}},
+		{"a kernel without", nil, false, []specs.Arch{specs.ArchX86_64, specs.ArchX86}},
+		{"a profile of the node's", own, false, []specs.Arch{specs.ArchX86_64, specs.ArchX32}},
+	} {
+		spec, _, err := buildSpec(&agent.ContainerSpec{Args: []string{"/app"}, Security: agent.Security{SeccompProfile: test.profile}}, host{x32: test.x32, capabilities: allHeld})
+		if err != nil || !slices.Equal(spec.Linux.Seccomp.Architectures, test.want) {
+			t.Errorf("%s: %v, %v; want %v", test.what, spec.Linux.Seccomp.Architectures, err, test.want)
+		}
 	}
 }
 

@@ -129,17 +129,17 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 	timing.done("create")
 	now, err := readProcState(pid)
 	if err != nil {
-		return fmt.Errorf("the container's process %d ended before its start: %w", pid, err)
+		return fmt.Errorf("%w: %w", errEndedBeforeStart, err)
 	}
 	rec.Pid, rec.BootID, rec.StartTicks = pid, r.boot, now.startTicks
 	unmounted := make(chan error, 1)
 	go func() { unmounted <- unmountRootfs(dir) }() // the container has its own view by now
-	out, err := r.command(ctx, "start", spec.ID).CombinedOutput()
+	err = r.release(ctx, rec)
 	if unmountErr := <-unmounted; err == nil && unmountErr != nil {
 		return unmountErr
 	}
 	if err != nil {
-		return fmt.Errorf("start container: %w: %s", err, tidyRuntimeError(string(out)))
+		return fmt.Errorf("start container: %w", err)
 	}
 	timing.done("start")
 	rec.Phase, rec.StartedAt = agent.ContainerRunning, time.Now()
@@ -168,6 +168,7 @@ func (r *Runtime) writeBundle(spec *agent.ContainerSpec, shared joined, dir, roo
 		capabilities: r.held,
 		oomScoreAdj:  r.oomScoreAdj,
 		appArmor:     appArmorEnabled(),
+		x32:          r.x32,
 	}
 	if spec.Security.Privileged {
 		if on.devices, err = hostDevices(); err != nil {
