@@ -48,6 +48,7 @@ type Config struct {
 	// what volumes refer to has to be there, but no file is made for a pod.
 	NoFiles bool
 
+	Stages   *Stages      // of the starts of pods; default: its own
 	Metrics  http.Handler // of this process, for the API server at /metrics of Listener; nil serves none
 	Listener net.Listener // for the API server: logs and connections to pods; nil serves none
 	TLS      *tls.Config  // for Listener; it has to require client certificates
@@ -88,6 +89,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Prober == nil {
 		c.Prober = networkProber{}
+	}
+	if c.Stages == nil {
+		c.Stages = NewStages()
 	}
 	if c.Lease == 0 {
 		c.Lease = 40 * time.Second

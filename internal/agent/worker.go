@@ -46,6 +46,8 @@ type worker struct {
 
 	pullSecrets string // the version of the pull secrets that an image was last tried with
 
+	first firstStart
+
 	draining atomic.Bool // changes of routes concern it
 
 	mu    sync.Mutex
@@ -66,6 +68,7 @@ func newWorker(a *Agent, pod *corev1.Pod, seen Observed) *worker {
 		cancels:   map[string]context.CancelFunc{},
 		followers: map[string][]chan struct{}{},
 		materials: volume.Materials(pod),
+		first:     followStart(a.cfg.Stages, pod, time.Now()),
 		wake:      make(chan struct{}, 1),
 	}
 }
@@ -112,6 +115,7 @@ func (w *worker) run(ctx context.Context) {
 		w.readRoutes(ctx, now)
 		decision := Step(now, w.pod, w.seen)
 		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
+		w.first.decided(&decision, now)
 		w.explain(decision)
 		if phaseOver(decision.Status.Phase) {
 			w.agent.letOut(w.pod.UID) // before the API knows
@@ -283,15 +287,20 @@ func (w *worker) begin(ctx context.Context, act Act) {
 			}
 		}
 	}
-	work := w.prepare(act)
+	work, began := w.prepare(act), time.Now()
+	w.first.begins(act, began)
 	w.acts.Go(func() {
 		learn, err := work(own)
+		took := time.Since(began)
 		w.post(func() {
 			cancel()
 			delete(w.cancels, key)
 			delete(w.seen.InFlight, key)
 			if !errors.Is(err, context.Canceled) {
 				w.settle(act, err)
+			}
+			if err == nil {
+				w.first.ends(act, took)
 			}
 			if err == nil && learn != nil {
 				learn()
@@ -367,6 +376,9 @@ func (w *worker) wrote(want *report, written *corev1.Pod, err error) {
 	}
 	w.writeFails, w.writeAgain = 0, time.Time{}
 	w.written, w.writtenAt = want, written.ResourceVersion
+	if took := w.first.written(&want.status, time.Now()); took != nil {
+		w.agent.cfg.Log.Debug("Pod is ready", append([]any{"namespace", w.pod.Namespace, "name", w.pod.Name}, took...)...)
+	}
 	w.learn(written)
 }
 

@@ -24,9 +24,19 @@ const (
 	lookAtLogsAgain = 50 * time.Millisecond
 )
 
+// askPatience is how long a rotation that another process has begun is left to
+// conmon, which that one may have asked just before its end.
+const askPatience = 2 * time.Second
+
+// rotation is how far this process has come with one.
+type rotation struct {
+	seen  time.Time // since when it knows of it
+	asked bool      // conmon, to reopen the log
+}
+
 // keepLogs rotates the logs of running containers until ctx ends.
 func (r *Runtime) keepLogs(ctx context.Context) {
-	told := map[string]bool{} // whose conmon has been asked to reopen its log, by container
+	under := map[string]rotation{} // under way, by container
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -39,7 +49,7 @@ func (r *Runtime) keepLogs(ctx context.Context) {
 		running := map[string]bool{}
 		for _, rec := range r.runningRecords() {
 			running[rec.ID] = true
-			rotated, err := r.keepLog(rec, told)
+			rotated, err := r.keepLog(rec, under)
 			if err != nil {
 				r.log.Warn("Rotating the log of a container", "container", rec.ID, "err", err)
 			}
@@ -47,9 +57,9 @@ func (r *Runtime) keepLogs(ctx context.Context) {
 				next = lookAtLogsAgain
 			}
 		}
-		for id := range told {
+		for id := range under {
 			if !running[id] {
-				delete(told, id)
+				delete(under, id)
 			}
 		}
 		timer.Reset(next)
@@ -59,22 +69,24 @@ func (r *Runtime) keepLogs(ctx context.Context) {
 // keepLog takes the rotation of a container's log one step on: a second name for
 // its file, conmon is told to begin another, and once it has, the oldest go. It
 // tells whether there is more to do soon. What has been done is seen from the
-// files; told only keeps conmon from being asked twice, for it would lose what it
+// files; under only keeps conmon from being asked twice, for it would lose what it
 // has written in between.
-func (r *Runtime) keepLog(rec record, told map[string]bool) (soon bool, err error) {
+func (r *Runtime) keepLog(rec record, under map[string]rotation) (soon bool, err error) {
 	rotating, err := podlog.Rotating(rec.LogPath)
 	if err != nil {
 		return false, ignoreAbsent(err)
 	}
-	if rotating {
-		if told[rec.ID] {
-			return true, nil
-		}
-		told[rec.ID] = true
-		return true, tellConmon(r.containerDir(rec.ID), "2 0 0\n")
-	}
-	if told[rec.ID] {
-		delete(told, rec.ID)
+	known, is := under[rec.ID]
+	switch {
+	case rotating && !is:
+		under[rec.ID] = rotation{seen: time.Now()}
+		return true, nil
+	case rotating && (known.asked || time.Since(known.seen) < askPatience):
+		return true, nil
+	case rotating:
+		return true, r.askForNewLog(rec, under)
+	case is:
+		delete(under, rec.ID)
 		return true, podlog.Prune(rec.LogPath, r.logFiles, int64(r.logFiles)*r.logBytes)
 	}
 	info, err := os.Stat(rec.LogPath)
@@ -84,8 +96,13 @@ func (r *Runtime) keepLog(rec record, told map[string]bool) (soon bool, err erro
 	if err := podlog.Rotate(rec.LogPath); err != nil {
 		return false, err
 	}
-	told[rec.ID] = true
-	return true, tellConmon(r.containerDir(rec.ID), "2 0 0\n")
+	return true, r.askForNewLog(rec, under)
+}
+
+// askForNewLog tells a container's conmon to begin another file.
+func (r *Runtime) askForNewLog(rec record, under map[string]rotation) error {
+	under[rec.ID] = rotation{seen: time.Now(), asked: true}
+	return tellConmon(r.containerDir(rec.ID), "2 0 0\n")
 }
 
 // ignoreAbsent: the pod is being taken away.

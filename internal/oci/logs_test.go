@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"windlass.dev/windlass/internal/agent"
 	"windlass.dev/windlass/internal/agent/podlog"
@@ -161,16 +164,65 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
+// A process that finds a rotation under way does not know whether conmon was
+// asked: it waits for conmon to go on before it asks again.
+func TestLogRotationTakenOver(t *testing.T) {
+	dir := t.TempDir()
+	r := &Runtime{dataDir: dir, logBytes: 1 << 20, logFiles: 3}
+	rec := record{Container: agent.Container{ID: "c", LogPath: filepath.Join(dir, "0.log")}}
+	if err := os.MkdirAll(r.containerDir("c"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	control := filepath.Join(r.containerDir("c"), "ctl")
+	if err := unix.Mkfifo(control, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conmon, err := os.OpenFile(control, os.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conmon.Close()
+	asked := func() bool {
+		_ = conmon.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		n, _ := conmon.Read(make([]byte, 64))
+		return n > 0
+	}
+	writeFile(t, rec.LogPath, "a line\n")
+	if err := podlog.Rotate(rec.LogPath); err != nil {
+		t.Fatal(err)
+	}
+	under := map[string]rotation{}
+	keep := func() {
+		t.Helper()
+		if soon, err := r.keepLog(rec, under); !soon || err != nil {
+			t.Fatalf("%v, %v", soon, err)
+		}
+	}
+	if keep(); asked() {
+		t.Error("conmon is asked at the first look")
+	}
+	if keep(); asked() {
+		t.Error("conmon is asked at once")
+	}
+	under["c"] = rotation{seen: time.Now().Add(-askPatience)}
+	if keep(); !asked() {
+		t.Error("conmon is not asked although it has not gone on")
+	}
+	if keep(); asked() {
+		t.Error("conmon is asked twice")
+	}
+}
+
 func TestKeepLogOfThePodThatGoes(t *testing.T) {
 	m := newMachine(t)
-	soon, err := m.keepLog(record{Container: agent.Container{ID: "c", LogPath: filepath.Join(m.dir, "no", "0.log")}}, map[string]bool{})
+	soon, err := m.keepLog(record{Container: agent.Container{ID: "c", LogPath: filepath.Join(m.dir, "no", "0.log")}}, map[string]rotation{})
 	if soon || err != nil {
 		t.Errorf("%v, %v", soon, err)
 	}
 	if err := os.MkdirAll(filepath.Join(m.dir, "logs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if soon, err = m.keepLog(record{Container: agent.Container{ID: "c", LogPath: filepath.Join(m.dir, "logs", "0.log")}}, map[string]bool{}); soon || err != nil {
+	if soon, err = m.keepLog(record{Container: agent.Container{ID: "c", LogPath: filepath.Join(m.dir, "logs", "0.log")}}, map[string]rotation{}); soon || err != nil {
 		t.Errorf("%v, %v", soon, err)
 	}
 }

@@ -26,7 +26,13 @@ type Config struct {
 	DataDir     string       // an absolute path; whoever calls New holds it alone
 	RuntimePath string       // the OCI runtime; "" is runc, looked up in PATH
 	ConmonPath  string       // "" is conmon, looked up in PATH
+	Stages      Stages       // told what each start consists of; nil: nobody
 	Log         *slog.Logger // nil is slog.Default()
+}
+
+// Stages is told how long each stage of a container's start took.
+type Stages interface {
+	Observe(stage string, took time.Duration)
 }
 
 // Runtime runs containers. It implements agent.Runtime.
@@ -34,6 +40,7 @@ type Runtime struct {
 	dataDir     string
 	runtimePath string
 	conmonPath  string
+	stages      Stages
 	log         *slog.Logger
 	cgroups     *cgroups
 	boot        string // the ID of this boot
@@ -94,7 +101,7 @@ func open(config Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	r := &Runtime{dataDir: dataDir, log: log, logBytes: defaultLogBytes, logFiles: defaultLogFiles, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
+	r := &Runtime{dataDir: dataDir, stages: config.Stages, log: log, logBytes: defaultLogBytes, logFiles: defaultLogFiles, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
 	for _, dir := range []string{r.containersDir(), r.exitDir(), r.stateDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err

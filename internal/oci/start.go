@@ -53,6 +53,11 @@ func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Co
 		r.forget(c)
 		return agent.Container{}, err
 	}
+	if r.stages != nil && spec.Attempt == 0 && !isPause(spec.ID) {
+		for _, part := range timing.parts {
+			r.stages.Observe("container_"+part.Key, part.Value.Duration())
+		}
+	}
 	r.log.Debug("Started container", append([]any{"container", spec.ID, "pid", c.rec.Pid}, timing.attrs()...)...)
 	started := c.rec.Container
 	// Its end may have come before the record that it is the end of.
@@ -113,6 +118,7 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 	if err := r.cgroups.makePod(rec, spec.Pod.Resources); err != nil {
 		return err
 	}
+	timing.done("groups")
 	rootfs, err := mountRootfs(dir, spec.Layers)
 	if err != nil {
 		return err

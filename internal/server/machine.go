@@ -38,6 +38,7 @@ type machine struct {
 	cluster     join.Cluster // that it is a node of
 	podRange    netip.Prefix // its share of the cluster's
 
+	stages  *agent.Stages // of the starts of pods
 	runtime *oci.Runtime
 	images  *image.Store
 	network *network.Network
@@ -54,7 +55,8 @@ type identity struct {
 // open makes the machine's runtime, images and network. What it has made when it
 // fails close lets go of.
 func (m *machine) open(ctx context.Context) (err error) {
-	if m.runtime, err = oci.New(oci.Config{DataDir: m.DataDir, RuntimePath: m.Runtime, Log: m.Log}); err != nil {
+	m.stages = agent.NewStages()
+	if m.runtime, err = oci.New(oci.Config{DataDir: m.DataDir, RuntimePath: m.Runtime, Stages: m.stages, Log: m.Log}); err != nil {
 		return err
 	}
 	if m.images, err = image.New(image.Config{DataDir: m.DataDir, Thresholds: m.ImageGC, InUse: m.imagesInUse, Log: m.Log}); err != nil {
@@ -109,7 +111,7 @@ func (m *machine) parts(events context.Context, api cluster.Cluster, id identity
 		{"overlay", others.Run},
 		{"service proxy", measured(proxy)},
 		{"DNS", measured(names)},
-		{"agent", agent.Run},
+		{"agent", measured(agent)},
 	}, nil
 }
 
@@ -141,6 +143,7 @@ func (m *machine) agent(events context.Context, api cluster.Cluster, id identity
 		Meter:      m.runtime,
 		Listener:   listener,
 		TLS:        agentTLS(id),
+		Stages:     m.stages,
 		Metrics:    legacyregistry.Handler(),
 		NodeLabels: m.NodeLabels,
 		Policy:     m.Policy,

@@ -90,8 +90,15 @@ func configMap(name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"bench": kind}}, Data: map[string]string{"a": "b"}}
 }
 
+// starts is what a client saw of the starts of pods.
+type starts struct {
+	created      []time.Duration // to bound
+	boundRunning []time.Duration
+	ready        []time.Duration // from the creation
+}
+
 // pods measures from the creation of a pod to the Ready condition as a watch
-// sees it, one pod after the other.
+// sees it, one pod after the other, and what the server tells of the stages.
 func (b *bench) pods(ctx context.Context) error {
 	client, err := b.client()
 	if err != nil {
@@ -99,35 +106,70 @@ func (b *bench) pods(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	var times []time.Duration
+	before, err := startStages(ctx, client)
+	if err != nil {
+		return err
+	}
+	var found starts
 	for i := range b.singles {
 		name := fmt.Sprintf("single-%d", i)
-		watch, err := client.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if _, err := client.CoreV1().Pods("default").Create(ctx, webPod(name), metav1.CreateOptions{}); err != nil {
-			return err
-		}
-		for event := range watch.ResultChan() {
-			if pod, ok := event.Object.(*corev1.Pod); ok && ready(pod) {
-				times = append(times, time.Since(began))
-				break
-			}
-		}
-		watch.Stop()
-		if len(times) != i+1 {
-			return fmt.Errorf("pod %s did not become ready", name)
+		if err := found.measure(ctx, client, name); err != nil {
+			return fmt.Errorf("pod %s: %w", name, err)
 		}
 		zero := int64(0)
 		if err := client.CoreV1().Pods("default").Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
 			return err
 		}
 	}
-	row(fmt.Sprintf("pod created to Ready (%d pods, one after the other), median / p99", b.singles), "%s / %s", ms(quantile(times, 0.5)), ms(quantile(times, 0.99)))
-	b.own = times
+	after, err := startStages(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, r := range []struct {
+		what  string
+		times []time.Duration
+	}{
+		{fmt.Sprintf("pod created to Ready (%d pods, one after the other)", b.singles), found.ready},
+		{"of these, created to bound", found.created},
+		{"of these, bound to Running", found.boundRunning},
+	} {
+		row(r.what+", median / p99", "%s / %s", ms(quantile(r.times, 0.5)), ms(quantile(r.times, 0.99)))
+	}
+	printStages(before, after)
+	b.own = found
 	return nil
+}
+
+// measure creates a pod and watches it until it is ready.
+func (s *starts) measure(ctx context.Context, client *kubernetes.Clientset, name string) error {
+	watch, err := client.CoreV1().Pods("default").Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	began := time.Now()
+	if _, err := client.CoreV1().Pods("default").Create(ctx, webPod(name), metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	var bound, running time.Time
+	for event := range watch.ResultChan() {
+		pod, ok := event.Object.(*corev1.Pod)
+		if !ok {
+			return fmt.Errorf("its watch tells of %T", event.Object)
+		}
+		now := time.Now()
+		if bound.IsZero() && pod.Spec.NodeName != "" {
+			bound = now
+		}
+		if running.IsZero() && pod.Status.Phase == corev1.PodRunning {
+			running = now
+		}
+		if ready(pod) {
+			s.created, s.boundRunning, s.ready = append(s.created, bound.Sub(began)), append(s.boundRunning, running.Sub(bound)), append(s.ready, now.Sub(began))
+			return nil
+		}
+	}
+	return errors.New("its watch ended before it was ready")
 }
 
 func webPod(name string) *corev1.Pod {

@@ -107,7 +107,8 @@ type bench struct {
 	cluster     *harness.Cluster
 	docker      docker
 
-	own, rolled []time.Duration // what pods and roll found
+	own    starts          // what pods found
+	rolled []time.Duration // what roll found
 }
 
 // begin starts the server and gives it the images.
