@@ -186,7 +186,7 @@ func (l *loop) preempt(ctx context.Context, p *fit.Pod, room *fit.Preemption) {
 	for _, v := range room.Victims {
 		victims = append(victims, v.Object)
 	}
-	l.log.V(1).Info("Preempting pods", "for", p.Object.Namespace+"/"+p.Object.Name, "node", room.Node, "victims", len(victims))
+	l.log.V(1).Info("Preempting pods", "for", p.Object.Namespace+"/"+p.Object.Name, "node", room.Node, "victims", len(victims), "against their budgets", room.Against)
 	l.api.preempt(ctx, p.Object, room.Node, victims)
 }
 

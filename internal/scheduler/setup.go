@@ -97,7 +97,7 @@ func (l *loop) follow(ctx context.Context, informers cache.Cache) error {
 	if err != nil {
 		return err
 	}
-	synced, err := l.followStorage(ctx, informers)
+	synced, err := l.followFacts(ctx, informers)
 	if err != nil {
 		return err
 	}

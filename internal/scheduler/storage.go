@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,9 +17,9 @@ import (
 	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
-// followStorage feeds the loop with claims, volumes and classes. It returns what
-// tells when all that exists is known.
-func (l *loop) followStorage(ctx context.Context, informers cache.Cache) ([]toolscache.InformerSynced, error) {
+// followFacts feeds the loop with claims, volumes and classes, and with budgets.
+// It returns what tells when all that exists is known.
+func (l *loop) followFacts(ctx context.Context, informers cache.Cache) ([]toolscache.InformerSynced, error) {
 	var synced []toolscache.InformerSynced
 	for _, kind := range []struct {
 		object      client.Object
@@ -35,6 +36,10 @@ func (l *loop) followStorage(ctx context.Context, informers cache.Cache) ([]tool
 		&storagev1.StorageClass{},
 		func(c *fit.Cluster, o client.Object) { c.SetClass(o.(*storagev1.StorageClass)) },
 		func(c *fit.Cluster, o client.Object) { c.RemoveClass(o.GetName()) },
+	}, {
+		&policyv1.PodDisruptionBudget{},
+		func(c *fit.Cluster, o client.Object) { c.SetBudget(o.(*policyv1.PodDisruptionBudget)) },
+		func(c *fit.Cluster, o client.Object) { c.RemoveBudget(o.GetNamespace(), o.GetName()) },
 	}} {
 		informer, err := informers.GetInformer(ctx, kind.object)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -93,10 +94,9 @@ func runMember(ctx context.Context, o AgentOptions, member *join.Member) (err er
 		{"cache", api.Start},
 	}, append(parts, part{"readiness", func(ctx context.Context) error {
 		if api.GetCache().WaitForCacheSync(ctx) && awaitNode(ctx, api.GetCache(), o.NodeName) {
-			if err := shedStart(); err != nil {
-				o.Log.Warn("more memory stays in use than is needed", "error", err)
-			}
+			debug.FreeOSMemory() // of what only the start needed
 			o.Log.Info("ready", "after", time.Since(began).Round(time.Millisecond).String())
+			keepLean(ctx, o.Log)
 		}
 		<-ctx.Done()
 		return nil

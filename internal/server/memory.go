@@ -1,10 +1,13 @@
 package server
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,11 +21,29 @@ func leanMemory() {
 	}
 }
 
-// shedStart gives back to the system what only the start needed: the heap's free
-// pages, and those of the program itself, most of which a node never runs. What
-// is needed again the kernel maps again.
-func shedStart() error {
-	debug.FreeOSMemory()
+// shedEvery is how often a node gives back the pages of its program. Those that it
+// needs are mapped again in milliseconds, from the page cache.
+const shedEvery = time.Minute
+
+// keepLean gives back to the system, now and again until ctx ends, the pages of
+// the program itself, most of which a node runs once if at all: a start, a pull, a
+// crowd of pods that begin.
+func keepLean(ctx context.Context, log *slog.Logger) {
+	for {
+		if err := shedProgram(); err != nil {
+			log.Warn("more memory stays in use than is needed", "error", err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(shedEvery):
+		}
+	}
+}
+
+// shedProgram unmaps the program's pages. What is needed again the kernel maps again.
+func shedProgram() error {
 	own, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err

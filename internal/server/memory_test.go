@@ -32,8 +32,8 @@ func FuzzProgramPages(f *testing.F) {
 }
 
 // The program runs on without its pages.
-func TestShedStart(t *testing.T) {
-	if err := shedStart(); err != nil {
+func TestShedProgram(t *testing.T) {
+	if err := shedProgram(); err != nil {
 		t.Fatal(err)
 	}
 	own, err := os.Readlink("/proc/self/exe")

@@ -108,8 +108,10 @@ func (d *docker) stop() error {
 	if d.daemon == nil {
 		return nil
 	}
-	_ = d.daemon.Process.Signal(syscall.SIGTERM)
-	return d.daemon.Wait()
+	daemon := d.daemon
+	d.daemon = nil
+	_ = daemon.Process.Signal(syscall.SIGTERM)
+	return daemon.Wait()
 }
 
 func (d *docker) run(ctx context.Context, args ...string) (string, error) {

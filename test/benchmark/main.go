@@ -21,6 +21,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "wire" {
+		if err := wire(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "benchmark: wire:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	idle := flag.Duration("idle", time.Minute, "how long the server idles before its memory is read")
 	pods := flag.Int("pods", 30, "how many pods and containers are started one after the other")
 	only := flag.String("only", "", "measure only the parts whose names match this regular expression; `list` prints them")
@@ -52,20 +59,26 @@ func main() {
 type part struct {
 	name    string
 	measure func(ctx context.Context) error
+	apart   bool // on machines of its own, not on the server that the others share
 }
 
 func (b *bench) parts() []part {
 	return []part{
-		{"start", b.start},
-		{"writes", b.writes},
-		{"pods", b.pods},
-		{"unready", b.unready},
-		{"roll", b.roll},
-		{"density", b.density},
-		{"hollow", b.hollow},
-		{"docker-run", b.dockerRun},
-		{"docker-swarm", b.dockerSwarm},
-		{"traffic", b.traffic},
+		{name: "start", measure: b.start},
+		{name: "writes", measure: b.writes},
+		{name: "pods", measure: b.pods},
+		{name: "unready", measure: b.unready},
+		{name: "roll", measure: b.roll},
+		{name: "density", measure: b.density},
+		{name: "hollow", measure: b.hollow},
+		{name: "docker-run", measure: b.dockerRun},
+		{name: "docker-swarm", measure: b.dockerSwarm},
+		{name: "traffic", measure: b.traffic},
+		{name: "agent", measure: b.agent, apart: true},
+		{name: "overlay", measure: b.overlay, apart: true},
+		{name: "death-fast", measure: b.deathFast, apart: true},
+		{name: "false-alarms", measure: b.falseAlarms, apart: true},
+		{name: "death-default", measure: b.deathByDefault, apart: true},
 	}
 }
 
@@ -84,15 +97,20 @@ func run(ctx context.Context, b *bench, chosen *regexp.Regexp) (err error) {
 	}
 	fmt.Print("| what | figure |\n| --- | --- |\n")
 	defer func() {
-		err = errors.Join(err, b.docker.stop(), b.cluster.Destroy(context.WithoutCancel(ctx)))
+		err = errors.Join(err, b.docker.stop(), b.end(context.WithoutCancel(ctx)))
 	}()
 	parts := slices.DeleteFunc(b.parts(), func(p part) bool { return !chosen.MatchString(p.name) })
-	if len(parts) > 0 && parts[0].name != "start" { // it leaves a server that runs
+	if len(parts) > 0 && parts[0].name != "start" && !parts[0].apart { // start leaves a server that runs
 		if err := b.begin(ctx); err != nil {
 			return fmt.Errorf("start: %w", err)
 		}
 	}
 	for _, p := range parts {
+		if p.apart { // in quiet
+			if err := errors.Join(b.docker.stop(), b.end(ctx)); err != nil {
+				return err
+			}
+		}
 		if err := p.measure(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -117,6 +135,16 @@ func (b *bench) begin(ctx context.Context) error {
 		return err
 	}
 	return b.cluster.LoadImages(ctx, b.images()...)
+}
+
+// end ends the server and what is on it, if there is one.
+func (b *bench) end(ctx context.Context) error {
+	if b.cluster.Pid() == 0 {
+		return nil
+	}
+	ended := b.cluster
+	b.cluster = &harness.Cluster{Binary: ended.Binary, Dir: ended.Dir, Kubectl: ended.Kubectl}
+	return ended.Destroy(ctx)
 }
 
 func (b *bench) images() []harness.Image {

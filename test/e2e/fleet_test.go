@@ -140,7 +140,8 @@ func TestThreeNodes(t *testing.T) {
 }
 
 // TestAgentsServeTheAPI: logs, port forwarding, the proxy and the metrics of a
-// pod and its node, wherever it is.
+// pod and its node, wherever it is; and all that can be done with a pod on a node
+// that joined.
 func TestAgentsServeTheAPI(t *testing.T) {
 	f := newFleet(t, 2)
 	c := f.Server
@@ -163,6 +164,7 @@ func TestAgentsServeTheAPI(t *testing.T) {
 	if got := kubectl(t, c, "get", "--raw", "/api/v1/namespaces/default/services/web:80/proxy/"); !strings.Contains(got, "on web-") {
 		t.Errorf("by the proxy the Service says %q", got)
 	}
+	farNode(t, f)
 }
 
 // TestRolloutOverThreeNodes: a rolling update of pods on three nodes loses no

@@ -35,8 +35,13 @@ func (c *Cluster) LogPath() string {
 // Kubeconfig is the path of the admin's kubeconfig.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
-// Pid is the process of the running server.
-func (c *Cluster) Pid() int { return c.server.Process.Pid }
+// Pid is the process of the running server, 0 before the first start.
+func (c *Cluster) Pid() int {
+	if c.server == nil {
+		return 0
+	}
+	return c.server.Process.Pid
+}
 
 // Start starts the server and waits until /readyz says ok, or ctx ends.
 func (c *Cluster) Start(ctx context.Context) error {

@@ -44,7 +44,8 @@ type Fleet struct {
 type Machine struct {
 	Name string
 	IP   string
-	Dir  string // data directory
+	Dir  string   // data directory
+	Args []string // for its agent, after those of all
 
 	fleet *Fleet
 	index int
@@ -161,6 +162,14 @@ func (f *Fleet) connect(index int) (*namespace, error) {
 // IP returns the address of a machine: 0 is the server's.
 func (f *Fleet) IP(index int) string { return fmt.Sprintf("%s.%d", f.subnet, index+1) }
 
+// Namespace is the path of the network namespace of a machine: 0 is the server's.
+func (f *Fleet) Namespace(index int) string {
+	if index == 0 {
+		return f.Server.space.path()
+	}
+	return f.Agents[index-1].space.path()
+}
+
 // URL is where the API server is for the machines.
 func (f *Fleet) URL() string { return "https://" + f.IP(0) + ":6443" }
 
@@ -263,7 +272,7 @@ func (m *Machine) Start() error {
 		args = append(args, "--server", m.fleet.URL(), "--token", m.token)
 		m.token = ""
 	}
-	args = append(args, m.fleet.config.AgentArgs...)
+	args = append(append(args, m.fleet.config.AgentArgs...), m.Args...)
 	log, err := os.OpenFile(m.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -334,8 +343,10 @@ func (m *Machine) Stop() error {
 	}
 	select {
 	case end := <-m.ended:
-		m.gone = true
-		return end
+		if m.gone = true; end != nil {
+			return fmt.Errorf("the agent of %s ended: %w\n%s", m.Name, end, m.LogTail())
+		}
+		return nil
 	case <-time.After(30 * time.Second):
 		_ = m.Kill()
 		return fmt.Errorf("the agent of %s did not end within 30 s of SIGTERM\n%s", m.Name, m.LogTail())

@@ -21,11 +21,12 @@ type Cluster struct {
 
 	spaces  map[string]labels.Set // of namespaces, their labels
 	storage storage
+	budgets map[types.NamespacedName]budget
 }
 
 // NewCluster returns a cluster without nodes.
 func NewCluster() *Cluster {
-	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}, spaces: map[string]labels.Set{}, storage: newStorage()}
+	return &Cluster{nodes: map[string]*node{}, pods: map[types.UID]*Pod{}, spaces: map[string]labels.Set{}, storage: newStorage(), budgets: map[types.NamespacedName]budget{}}
 }
 
 // schedulable returns the nodes that exist, by name.

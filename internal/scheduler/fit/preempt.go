@@ -13,10 +13,11 @@ import (
 type Preemption struct {
 	Node    string
 	Victims []*Pod // of lower priority, the least important last
+	Against int    // of them, which PodDisruptionBudgets would keep
 }
 
-// Preempt finds the node where the fewest and least important pods would have to
-// go for a pod to fit; nil when none would help, or the pod must not. It changes
+// Preempt finds the node where the fewest pods against their budgets, and then the
+// fewest and least important, would have to go for a pod to fit; nil when none would help, or the pod must not. It changes
 // nothing: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/.
 func (c *Cluster) Preempt(p *Pod) *Preemption {
 	if policy := p.Object.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever || len(p.Object.Spec.SchedulingGates) > 0 {
@@ -42,8 +43,9 @@ func (c *Cluster) Preempt(p *Pod) *Preemption {
 	return best
 }
 
-// victims returns who has to go from one node: all of lower priority, less
-// those that can stay after all, the most important first.
+// victims returns who has to go from one node: all of lower priority, less those
+// that can stay after all: first those that budgets would keep, the most important
+// first.
 func (c *Cluster) victims(p *Pod, need needs, nodes []*node, n *node) *Preemption {
 	lower := map[types.UID]bool{}
 	for uid, other := range n.pods {
@@ -57,21 +59,36 @@ func (c *Cluster) victims(p *Pod, need needs, nodes []*node, n *node) *Preemptio
 	if len(lower) == 0 || !c.fitsWithout(p, need, nodes, n, lower) {
 		return nil
 	}
-	for _, uid := range slices.SortedFunc(maps.Keys(lower), func(a, b types.UID) int { return important(n.pods[a], n.pods[b]) }) {
-		delete(lower, uid)
-		if !c.fitsWithout(p, need, nodes, n, lower) {
-			lower[uid] = true
+	var candidates []*Pod
+	for uid := range lower {
+		candidates = append(candidates, n.pods[uid])
+	}
+	slices.SortFunc(candidates, important)
+	against := c.violating(candidates)
+	slices.SortStableFunc(candidates, func(a, b *Pod) int { return rank(against[a.UID]) - rank(against[b.UID]) })
+	found := &Preemption{Node: n.object.Name}
+	for _, v := range candidates {
+		delete(lower, v.UID)
+		if c.fitsWithout(p, need, nodes, n, lower) {
+			continue
 		}
+		lower[v.UID] = true
+		found.Victims = append(found.Victims, v)
+		found.Against += 1 - rank(against[v.UID])
 	}
 	if len(lower) == 0 { // it is not for want of room
 		return nil
 	}
-	found := &Preemption{Node: n.object.Name}
-	for uid := range lower {
-		found.Victims = append(found.Victims, n.pods[uid])
-	}
 	slices.SortFunc(found.Victims, important)
 	return found
+}
+
+// rank orders those first whom a budget would keep.
+func rank(against bool) int {
+	if against {
+		return 0
+	}
+	return 1
 }
 
 // makesWay: a pod of lower priority is about to be gone.
@@ -103,7 +120,7 @@ func less(a, b *Preemption) bool {
 		}
 		return total
 	}
-	return cmp.Or(cmp.Compare(a.Victims[0].Priority, b.Victims[0].Priority), cmp.Compare(sum(a), sum(b)),
+	return cmp.Or(cmp.Compare(a.Against, b.Against), cmp.Compare(a.Victims[0].Priority, b.Victims[0].Priority), cmp.Compare(sum(a), sum(b)),
 		cmp.Compare(len(a.Victims), len(b.Victims)), b.Victims[0].Created.Compare(a.Victims[0].Created)) < 0
 }
 
