@@ -81,7 +81,7 @@ func ReadSecret(secret *corev1.Secret) (Kept, error) {
 func Check(token Token, secret *corev1.Secret, now time.Time) error {
 	const another = "make another with `windlass token create`"
 	if secret == nil {
-		return fmt.Errorf("token %s is not known here: it was revoked, or is of another cluster; %s", token.ID, another)
+		return fmt.Errorf("token %s is not known here: it has ended, was revoked, or is of another cluster; %s", token.ID, another)
 	}
 	kept, err := ReadSecret(secret)
 	if err != nil {

@@ -39,6 +39,7 @@ import (
 	"windlass.dev/windlass/internal/controller/serviceaccount"
 	"windlass.dev/windlass/internal/controller/statefulset"
 	"windlass.dev/windlass/internal/controller/tainteviction"
+	"windlass.dev/windlass/internal/controller/tokencleaner"
 	"windlass.dev/windlass/internal/event"
 	"windlass.dev/windlass/internal/scheduler"
 )
@@ -211,6 +212,7 @@ func controllers(recorderOf func(string) (record.EventRecorder, error), ca []byt
 			return podrange.Setup(m, r, ranges)
 		}},
 		{"pod-garbage-collector", func(m manager.Manager, _ record.EventRecorder) error { return podgc.Setup(m) }},
+		{"token-cleaner", func(m manager.Manager, _ record.EventRecorder) error { return tokencleaner.Setup(m) }},
 		{"namespace-controller", namespace.Setup},
 		{"serviceaccount-controller", func(m manager.Manager, _ record.EventRecorder) error {
 			return serviceaccount.Setup(m, ca)

@@ -306,7 +306,7 @@ func TestJoin(t *testing.T) {
 	if out, err := c.Run(within(t, 30*time.Second), setup.binary, "token", "revoke", revoked); err != nil || !strings.Contains(out, "revoked") {
 		t.Errorf("%v: %s", err, out)
 	}
-	refused(first, revoked, "is not known here: it was revoked")
+	refused(first, revoked, "is not known here: it has ended, was revoked")
 
 	if err := first.Join(good); err != nil {
 		t.Fatal(err)
