@@ -28,6 +28,7 @@ type Agent struct {
 	pressures []corev1.NodeConditionType // that the node is under
 	running   sync.WaitGroup
 
+	users    userRanges
 	readings readings
 	shm      sync.Mutex // held while a pod's shared memory is mounted
 
@@ -63,6 +64,7 @@ func New(cfg Config) (*Agent, error) {
 		facts.memory = cfg.Memory
 	}
 	a := &Agent{cfg: cfg, node: facts, workers: map[types.UID]*worker{}, active: map[types.UID]*corev1.Pod{}, short: make(chan struct{}, 1), nodeNews: make(chan struct{}, 1)}
+	a.users.dir = a.podsDir()
 	if a.cfg.Levels == nil {
 		a.cfg.Levels = a.levels
 	}

@@ -332,7 +332,7 @@ func testRestart(t *testing.T, h *harness) {
 
 // What is on the node of pods that the API does not have is removed, at start.
 func testOrphans(t *testing.T, h *harness) {
-	network, err := h.node.Network().Setup(context.Background(), "nobody")
+	network, err := h.node.Network().Setup(context.Background(), "nobody", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,10 +110,11 @@ type ContainerSpec struct {
 	Layers []string
 
 	Hostname string
-	NetNS    string // path of the pod's network namespace; empty for the host's
-	PID      Scope  // of the processes that it sees
-	PIDOf    string // the ID of a container of its pod whose processes it sees as well; PID decides where it is empty
-	IPC      Scope  // of System V and POSIX inter-process communication, but for /dev/shm, which is a mount
+	NetNS    string     // path of the pod's network namespace; empty for the host's
+	Users    *UserRange // of its user namespace, to which NetNS belongs; nil for the node's
+	PID      Scope      // of the processes that it sees
+	PIDOf    string     // the ID of a container of its pod whose processes it sees as well; PID decides where it is empty
+	IPC      Scope      // of System V and POSIX inter-process communication, but for /dev/shm, which is a mount
 	LogPath  string
 
 	Ports []uint16 // TCP ports that the container declares; the process opens them itself
@@ -275,8 +276,9 @@ type Network interface {
 
 	// Setup makes a pod's network namespace, connects it and returns it. Called
 	// again for the same pod it repairs what is missing (after a reboot, say) and
-	// keeps the address.
-	Setup(ctx context.Context, podUID string) (PodNetwork, error)
+	// keeps the address. With users, the network namespace is made in a user namespace
+	// of theirs, to which it belongs.
+	Setup(ctx context.Context, podUID string, users *UserRange) (PodNetwork, error)
 
 	// Teardown removes a pod's network namespace and frees its address.
 	Teardown(ctx context.Context, podUID string) error

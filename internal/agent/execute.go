@@ -67,13 +67,13 @@ func (w *worker) prepare(act Act) work {
 }
 
 func (w *worker) setupWork() work {
-	a, uid := w.agent, string(w.pod.UID)
-	refused := checkUsers(w.pod)
+	a, pod := w.agent, w.pod
 	return func(ctx context.Context) (func(), error) {
-		if refused != nil {
-			return nil, refused
+		users, err := a.usersOf(pod)
+		if err != nil {
+			return nil, err
 		}
-		network, err := a.cfg.Network.Setup(ctx, uid)
+		network, err := a.cfg.Network.Setup(ctx, string(pod.UID), users)
 		return func() { w.seen.Network, w.seen.NetworkStale = &network, false }, err
 	}
 }

@@ -73,14 +73,6 @@ func (a *Agent) security(pod *corev1.Pod, c *corev1.Container, group *int64) (Se
 	return s, nil
 }
 
-// checkUsers refuses a user namespace of the pod's own, which this agent cannot give.
-func checkUsers(pod *corev1.Pod) error {
-	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
-		return errors.New("can't set `spec.hostUsers: false`: Windlass runs no pods in a user namespace of their own; leave the field out to run in the node's")
-	}
-	return nil
-}
-
 // seccompDir is where the profiles are that pods name as localhostProfile.
 func (a *Agent) seccompDir() string { return filepath.Join(a.cfg.DataDir, "seccomp") }
 

@@ -45,10 +45,14 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, err
 	}
+	users, err := a.usersOf(pod)
+	if err != nil {
+		return ContainerSpec{}, &configError{err}
+	}
 	return ContainerSpec{
 		ID: act.ID, PodUID: string(pod.UID), Name: c.Name, Attempt: act.Attempt,
 		Image: c.Image, ImageID: image.ID, Layers: image.Layers,
-		Hostname: hostname, NetNS: netns,
+		Hostname: hostname, NetNS: netns, Users: users,
 		PID: pidScope(pod), IPC: ipcScope(pod),
 		LogPath:    filepath.Join(a.podLogDir(pod), c.Name, strconv.Itoa(act.Attempt)+".log"),
 		Ports:      tcpPorts(c),

@@ -107,7 +107,7 @@ func (n *Network) namespacePath(uid string) string {
 }
 
 // Setup implements agent.Network.
-func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, error) {
+func (n *Network) Setup(_ context.Context, podUID string, users *agent.UserRange) (agent.PodNetwork, error) {
 	if !validUID.MatchString(podUID) {
 		return agent.PodNetwork{}, fmt.Errorf("pod uid %q: must match %s", podUID, validUID)
 	}
@@ -121,7 +121,7 @@ func (n *Network) Setup(_ context.Context, podUID string) (agent.PodNetwork, err
 		return agent.PodNetwork{}, err
 	}
 	network := n.describe(podUID, ip)
-	if err := n.ensureNamespace(podUID, pod, known); err != nil {
+	if err := n.ensureNamespace(podUID, pod, known, users); err != nil {
 		return agent.PodNetwork{}, fmt.Errorf("network namespace of pod %s: %w", podUID, err)
 	}
 	made := time.Now()
@@ -139,7 +139,7 @@ var validUID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 // ensureNamespace leaves a live namespace at the pod's path: the one that is
 // there, the one that its containers are in, or a new one. A pod without an
 // address before has no containers to ask.
-func (n *Network) ensureNamespace(podUID string, pod *podState, known bool) error {
+func (n *Network) ensureNamespace(podUID string, pod *podState, known bool, users *agent.UserRange) error {
 	path := n.namespacePath(podUID)
 	if isNamespace(path) {
 		return nil
@@ -147,6 +147,9 @@ func (n *Network) ensureNamespace(podUID string, pod *podState, known bool) erro
 	pod.forget()
 	if known && n.findNamespace(podUID) {
 		return nil
+	}
+	if users != nil {
+		return makeOwnedNamespace(path, *users)
 	}
 	return makeNamespace(path)
 }

@@ -49,7 +49,7 @@ func newNetwork(t *testing.T, dir string) *Network {
 
 func setup(t *testing.T, n *Network, pod string) agent.PodNetwork {
 	t.Helper()
-	network, err := n.Setup(t.Context(), pod)
+	network, err := n.Setup(t.Context(), pod, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestNothingLeaks(t *testing.T) {
 	before := count()
 	for i := range 20 {
 		pod := fmt.Sprintf("pod-%d", i)
-		if _, err := n.Setup(t.Context(), pod); err != nil {
+		if _, err := n.Setup(t.Context(), pod, nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Teardown(t.Context(), pod); err != nil {
@@ -288,7 +288,7 @@ func BenchmarkSetupTeardown(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := n.Setup(b.Context(), "pod"); err != nil {
+		if _, err := n.Setup(b.Context(), "pod", nil); err != nil {
 			b.Fatal(err)
 		}
 		if err := n.Teardown(b.Context(), "pod"); err != nil {

@@ -39,7 +39,7 @@ func TestFirstPacketPasses(t *testing.T) {
 	n := newNetwork(t, t.TempDir())
 	for i := range 20 {
 		uid := fmt.Sprintf("pod-%d", i)
-		pod, err := n.Setup(t.Context(), uid)
+		pod, err := n.Setup(t.Context(), uid, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestManyAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range pods {
 		group.Go(func() {
-			pod, err := n.Setup(t.Context(), fmt.Sprintf("pod-%d", i))
+			pod, err := n.Setup(t.Context(), fmt.Sprintf("pod-%d", i), nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -171,7 +171,7 @@ func TestSetupMendsLinks(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			harm()
-			again, err := n.Setup(t.Context(), "pod-a")
+			again, err := n.Setup(t.Context(), "pod-a", nil)
 			if err != nil || again != first {
 				t.Fatalf("%+v, %v; was %+v", again, err, first)
 			}
@@ -244,7 +244,7 @@ func TestOldMountNamespaceIsReleased(t *testing.T) {
 func TestBadPodUID(t *testing.T) {
 	n := newNetwork(t, t.TempDir())
 	for _, uid := range []string{"", "..", "../x", "a/b"} {
-		if _, err := n.Setup(t.Context(), uid); err == nil {
+		if _, err := n.Setup(t.Context(), uid, nil); err == nil {
 			t.Errorf("pod uid %q was taken", uid)
 		}
 	}

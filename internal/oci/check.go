@@ -79,10 +79,11 @@ func checkOverlay(dataDir string) error {
 	if err := os.Mkdir(layer, 0o755); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	_, err = mountRootfs(dir, []string{layer})
+	rootfs := filepath.Join(dir, "rootfs")
+	err = mountRootfs(dir, rootfs, []string{layer})
 	switch {
 	case err == nil:
-		return unmountRootfs(dir)
+		return unmountAll(rootfs)
 	case errors.Is(err, unix.ENODEV):
 		return fmt.Errorf("the kernel has no overlay file system: load it (modprobe overlay), or build it with CONFIG_OVERLAY_FS: %w", err)
 	case errors.Is(err, unix.EPERM):

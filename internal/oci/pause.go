@@ -61,7 +61,7 @@ func (r *Runtime) startPause(ctx context.Context, of *agent.ContainerSpec) (int,
 		return 0, fmt.Errorf("the pod's first process: %w", err)
 	}
 	c, err := r.Start(ctx, agent.ContainerSpec{
-		ID: id, PodUID: of.PodUID, Pod: of.Pod, Name: "pause", Layers: []string{layer}, Hostname: of.Hostname, NetNS: of.NetNS,
+		ID: id, PodUID: of.PodUID, Pod: of.Pod, Name: "pause", Layers: []string{layer}, Hostname: of.Hostname, NetNS: of.NetNS, Users: of.Users,
 		LogPath: filepath.Join(r.dataDir, "run", "pause.log"), Args: []string{"/pause"}, User: "65535:65535",
 		Resources: agent.Resources{CPUShares: 2, OOMScoreAdj: -998},
 		Security:  agent.Security{ReadOnlyRootFilesystem: true, NoNewPrivileges: true, DropCapabilities: []string{"ALL"}},

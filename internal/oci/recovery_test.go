@@ -78,7 +78,7 @@ func TestWhatIsLeft(t *testing.T) {
 	}
 	// Killed between start and record.
 	alter(half, func(rec *record) { rec.Phase, rec.Pid = phaseCreating, 0 })
-	if _, err := mountRootfs(dirOf(half), half.Layers); err == nil {
+	if err := mountRootfs(dirOf(half), filepath.Join(dirOf(half), "rootfs"), half.Layers); err == nil {
 		t.Log("with its mount still there")
 	}
 	// The machine restarted: the process is gone, the record is of another boot.

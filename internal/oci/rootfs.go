@@ -12,24 +12,23 @@ import (
 )
 
 // mountRootfs mounts the overlay of the layers (topmost first) and a writable
-// layer of the container's own on dir/rootfs.
+// layer of the container's own, which is in dir, on rootfs.
 //
 // The layers are passed as open directories (/proc/self/fd/N), because the
 // kernel takes no more than a page of options and their paths may be long, and
 // because a path may hold the commas and colons that separate options.
-func mountRootfs(dir string, layers []string) (rootfs string, err error) {
+func mountRootfs(dir, rootfs string, layers []string) (err error) {
 	if len(layers) == 0 {
-		return "", errors.New("the image has no layers")
+		return errors.New("the image has no layers")
 	}
-	rootfs = filepath.Join(dir, "rootfs")
 	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
 	for _, d := range []string{rootfs, upper, work} {
 		if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
+			return err
 		}
 	}
 	if err := copyMode(layers[0], upper); err != nil {
-		return "", err
+		return err
 	}
 	var open []*os.File
 	defer func() {
@@ -48,14 +47,14 @@ func mountRootfs(dir string, layers []string) (rootfs string, err error) {
 	lower := make([]string, len(layers))
 	for i, layer := range layers {
 		if lower[i], err = handle(layer); err != nil {
-			return "", fmt.Errorf("image layer: %w", err)
+			return fmt.Errorf("image layer: %w", err)
 		}
 	}
 	if upper, err = handle(upper); err != nil {
-		return "", err
+		return err
 	}
 	if work, err = handle(work); err != nil {
-		return "", err
+		return err
 	}
 	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + upper + ",workdir=" + work
 	// What a container writes need not survive the machine: volatile spares every sync.
@@ -64,13 +63,13 @@ func mountRootfs(dir string, layers []string) (rootfs string, err error) {
 		err = unix.Mount("overlay", rootfs, "overlay", 0, options) // Linux before 5.10
 	}
 	if err != nil {
-		return "", fmt.Errorf("mount overlay of %d layers: %w", len(layers), err)
+		return fmt.Errorf("mount overlay of %d layers: %w", len(layers), err)
 	}
 	// Its unmounting must not reach other mount namespaces.
 	if err := unix.Mount("", rootfs, "", unix.MS_PRIVATE, ""); err != nil {
-		return "", errors.Join(fmt.Errorf("mount overlay: %w", err), unmountRootfs(dir))
+		return errors.Join(fmt.Errorf("mount overlay: %w", err), unmountAll(rootfs))
 	}
-	return rootfs, nil
+	return nil
 }
 
 // copyMode gives the root directory of the writable layer the owner and
@@ -83,17 +82,23 @@ func copyMode(from, to string) error {
 	return errors.Join(os.Chown(to, int(st.Uid), int(st.Gid)), unix.Chmod(to, st.Mode&0o7777))
 }
 
-// unmountRootfs undoes mountRootfs, wherever that got to. A container whose
+// unmountRoot undoes mountRootfs and withUsers, wherever they got to. A container whose
 // mount namespace was made meanwhile keeps its view.
-func unmountRootfs(dir string) error {
+func (r *Runtime) unmountRoot(id string) error {
+	dir := r.containerDir(id)
+	return errors.Join(unmountAll(filepath.Join(dir, "rootfs")), unmountAll(filepath.Join(dir, mappedDir)), unmountAll(r.openPlace(id)))
+}
+
+// unmountAll unmounts what is mounted at a path, as often as something is.
+func unmountAll(path string) error {
 	for {
-		err := unix.Unmount(filepath.Join(dir, "rootfs"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		switch {
 		case err == nil: // and what was mounted below it
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 			return nil
 		default:
-			return fmt.Errorf("unmount %s/rootfs: %w", dir, err)
+			return fmt.Errorf("unmount %s: %w", path, err)
 		}
 	}
 }

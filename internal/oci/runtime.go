@@ -279,8 +279,13 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 }
 
 // Tidy takes the data directory's own control groups away where nothing is in
-// them. Call no Start after it.
-func (r *Runtime) Tidy() { r.cgroups.tidy() }
+// them, and its place for roots. Call no Start after it.
+func (r *Runtime) Tidy() {
+	r.cgroups.tidy()
+	for place := filepath.Dir(r.openPlace("x")); place != "/run"; place = filepath.Dir(place) {
+		_ = os.Remove(place) // fails while something is in there
+	}
+}
 
 // Pids returns the first processes of a pod's running containers: through them
 // the namespaces that the containers share are found.
@@ -326,7 +331,10 @@ func (r *Runtime) wipe(ctx context.Context, rec *record) error {
 	if err := r.deleteRuntimeState(ctx, id); err != nil {
 		return err
 	}
-	if err := unmountRootfs(dir); err != nil {
+	if err := r.unmountRoot(id); err != nil {
+		return err
+	}
+	if err := removeIfThere(r.openPlace(id)); err != nil {
 		return err
 	}
 	if rec.PodUID != "" {

@@ -15,14 +15,15 @@ import (
 
 // joined are the namespaces of its pod that a container joins, as paths; "" makes
 // one of its own.
-type joined struct{ pid, ipc string }
+type joined struct{ pid, ipc, users string }
 
 // podShare is what the containers of a pod share beside processes, whichever of
 // them runs. It lasts while the pod has a container on record and this process
 // runs; a later one takes it over from a container that runs.
 type podShare struct {
-	mu  sync.Mutex // held while a namespace is found or made
-	ipc *os.File   // the namespace
+	mu    sync.Mutex // held while a namespace is found or made
+	first sync.Mutex // held while a container starts that may be the one to make the IPC namespace
+	ipc   *os.File   // the namespace
 }
 
 // join finds the namespaces that a container shares with those of its pod, and
@@ -49,6 +50,9 @@ func (r *Runtime) join(ctx context.Context, spec *agent.ContainerSpec) (ns joine
 		ns.pid = fmt.Sprintf("/proc/%d/ns/pid", pid)
 	}
 	if spec.IPC == agent.ScopePod {
+		if share.ipc == nil && spec.Users != nil {
+			return ns, nil // the first container makes it: it has to belong to their user namespace
+		}
 		if share.ipc == nil {
 			if share.ipc, err = newIPCNamespace(); err != nil {
 				return ns, fmt.Errorf("make the pod's IPC namespace: %w", err)
@@ -57,6 +61,20 @@ func (r *Runtime) join(ctx context.Context, spec *agent.ContainerSpec) (ns joine
 		ns.ipc = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), share.ipc.Fd())
 	}
 	return ns, nil
+}
+
+// makesIPC is for containers with users of their own, of whose pod the first makes the
+// IPC namespace: they start one by one. What it returns is called when c has started,
+// or could not be.
+func (r *Runtime) makesIPC(podUID string, c *container) func() {
+	share := r.share(podUID)
+	share.first.Lock()
+	return func() {
+		defer share.first.Unlock()
+		share.mu.Lock()
+		defer share.mu.Unlock()
+		r.takeOver(&c.rec)
+	}
 }
 
 // share returns what the containers of a pod share.
@@ -70,7 +88,7 @@ func (r *Runtime) share(podUID string) *podShare {
 }
 
 // takeOver finds the shared namespaces of a pod in one of its containers that
-// runs. Nobody else uses the Runtime yet.
+// runs. Nobody else uses what the pod shares.
 func (r *Runtime) takeOver(rec *record) {
 	if !rec.SharedIPC || rec.Phase != agent.ContainerRunning || !rec.alive(r.boot) {
 		return
@@ -130,7 +148,11 @@ func newIPCNamespace() (*os.File, error) {
 }
 
 func namespaces(want *agent.ContainerSpec, ns joined, unified bool) []specs.LinuxNamespace {
-	list := []specs.LinuxNamespace{{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}}
+	list := []specs.LinuxNamespace{}
+	if want.Users != nil {
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace, Path: ns.users})
+	}
+	list = append(list, []specs.LinuxNamespace{{Type: specs.UTSNamespace}, {Type: specs.MountNamespace}}...)
 	if want.PID != agent.ScopeHost {
 		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: ns.pid})
 	}

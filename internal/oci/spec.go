@@ -68,6 +68,9 @@ func buildSpec(want *agent.ContainerSpec, on host) (*specs.Spec, []string, error
 			Resources:   resources(want, on),
 			Sysctl:      want.Security.Sysctls,
 
+			UIDMappings: userMappings(want.Users),
+			GIDMappings: userMappings(want.Users),
+
 			RootfsPropagation: rootPropagation(want.Mounts),
 		},
 	}

@@ -38,6 +38,9 @@ func (r *Runtime) Start(ctx context.Context, spec agent.ContainerSpec) (agent.Co
 	if present {
 		return c.rec.Container, nil
 	}
+	if spec.Users != nil && spec.IPC == agent.ScopePod {
+		defer r.makesIPC(spec.PodUID, c)()
+	}
 	timing := stages{began: time.Now()}
 	timing.last = timing.began
 	shared, err := r.join(ctx, &spec)
@@ -119,11 +122,20 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 		return err
 	}
 	timing.done("groups")
-	rootfs, err := mountRootfs(dir, spec.Layers)
-	if err != nil {
+	rootfs := filepath.Join(dir, "rootfs")
+	if spec.Users != nil {
+		own, at, done, err := r.withUsers(spec, dir, &shared)
+		if err != nil {
+			return err
+		}
+		defer done()
+		spec, rootfs = own, at
+	}
+	if err := mountRootfs(dir, rootfs, spec.Layers); err != nil {
 		return err
 	}
 	timing.done("rootfs")
+	var err error
 	if rec.User, err = r.writeBundle(spec, shared, dir, rootfs); err != nil {
 		return err
 	}
@@ -139,7 +151,7 @@ func (r *Runtime) start(ctx context.Context, spec *agent.ContainerSpec, shared j
 	}
 	rec.Pid, rec.BootID, rec.StartTicks = pid, r.boot, now.startTicks
 	unmounted := make(chan error, 1)
-	go func() { unmounted <- unmountRootfs(dir) }() // the container has its own view by now
+	go func() { unmounted <- r.unmountRoot(rec.ID) }() // the container has its own view by now
 	err = r.release(ctx, rec)
 	if unmountErr := <-unmounted; err == nil && unmountErr != nil {
 		return unmountErr

@@ -114,7 +114,7 @@ func TestAddresses(t *testing.T) {
 	network := n.Network()
 	var got []string
 	for _, uid := range []string{"a", "b", "c", "d", "e"} {
-		pod, err := network.Setup(t.Context(), uid)
+		pod, err := network.Setup(t.Context(), uid, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,13 +123,13 @@ func TestAddresses(t *testing.T) {
 	if want := "10.42.3.2 10.42.3.3 10.42.3.4 10.42.3.5 10.42.3.6"; strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
-	if _, err := network.Setup(t.Context(), "f"); err == nil || !strings.Contains(err.Error(), "10.42.3.0/29") {
+	if _, err := network.Setup(t.Context(), "f", nil); err == nil || !strings.Contains(err.Error(), "10.42.3.0/29") {
 		t.Errorf("a sixth pod: %v, want an error that names the range", err)
 	}
 	if err := network.Teardown(t.Context(), "c"); err != nil {
 		t.Fatal(err)
 	}
-	if pod, err := network.Setup(t.Context(), "f"); err != nil || pod.IP.String() != "10.42.3.4" {
+	if pod, err := network.Setup(t.Context(), "f", nil); err != nil || pod.IP.String() != "10.42.3.4" {
 		t.Errorf("after an address was given back: %v, %v", pod.IP, err)
 	}
 }

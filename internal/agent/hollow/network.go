@@ -25,7 +25,7 @@ func (f fakeNetwork) List(context.Context) ([]agent.PodNetwork, error) {
 	return list, nil
 }
 
-func (f fakeNetwork) Setup(ctx context.Context, podUID string) (agent.PodNetwork, error) {
+func (f fakeNetwork) Setup(ctx context.Context, podUID string, _ *agent.UserRange) (agent.PodNetwork, error) {
 	n := f.n
 	if err := sleep(ctx, n.SetupTakes); err != nil {
 		return agent.PodNetwork{}, err
