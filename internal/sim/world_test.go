@@ -187,6 +187,11 @@ func (b *breaker) of(next http.RoundTripper) http.RoundTripper {
 		if !b.passes(request) {
 			return nil, errDead
 		}
+		if request.Method != http.MethodGet {
+			// What was sent arrives, and it arrives before others start: in reality the
+			// API dies with the process that has sent it.
+			request = request.WithContext(context.WithoutCancel(request.Context()))
+		}
 		return next.RoundTrip(request)
 	})
 }
