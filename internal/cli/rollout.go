@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
@@ -134,9 +135,19 @@ func newRolloutAct(cluster *cluster, verb, done, short string, change func(clien
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s.apps/%s %s\n", target.kind, target.name, done)
-			return tellBegun(c.Context(), conn, target, object.GetGeneration(), 0, c.OutOrStdout())
+			return tellBegun(c.Context(), conn, target, object.GetGeneration(), left(before, object), c.OutOrStdout())
 		}),
 	}
+}
+
+// left returns the revision that a change of a Deployment's template leaves, 0 for
+// any other change. A StatefulSet notes its generation and revision at once.
+func left(before, after client.Object) int64 {
+	was, is := before.(*appsv1.Deployment)
+	if !is || equality.Semantic.DeepEqual(was.Spec.Template, after.(*appsv1.Deployment).Spec.Template) {
+		return 0
+	}
+	return rolloutview.Current(was)
 }
 
 // errNoPause is why a StatefulSet cannot be paused or resumed.

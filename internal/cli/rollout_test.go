@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/rolloutview"
@@ -155,5 +156,23 @@ func TestPauseAndRestart(t *testing.T) {
 	}
 	if err := resume(d); err != nil || d.Spec.Paused || resume(d) == nil {
 		t.Errorf("resumed: %v, %+v", err, d.Spec)
+	}
+}
+
+// TestRestartLeavesARevision: what is said of a restart waits for the revision
+// after the one that was left, as the generation is noted first.
+func TestRestartLeavesARevision(t *testing.T) {
+	before := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{"deployment.kubernetes.io/revision": "4"}}}
+	for name, c := range map[string]struct {
+		change func(client.Object) error
+		want   int64
+	}{"restart": {restart, 4}, "pause": {pause, 0}} {
+		after := before.DeepCopy()
+		if err := c.change(after); err != nil {
+			t.Fatal(err)
+		}
+		if got := left(before, after); got != c.want {
+			t.Errorf("%s: left revision %d, want %d", name, got, c.want)
+		}
 	}
 }
