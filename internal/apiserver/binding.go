@@ -10,13 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/storage"
 	storeerr "k8s.io/apiserver/pkg/storage/errors"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
+	"windlass.dev/windlass/internal/apiserver/validation"
 	"windlass.dev/windlass/internal/condition"
 )
 
@@ -43,7 +43,7 @@ func (b binding) Create(ctx context.Context, name string, obj runtime.Object, va
 	if bound.Name != name {
 		return nil, apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
-	if faults := validateBinding(bound); len(faults) > 0 {
+	if faults := validation.Create(bound); len(faults) > 0 {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Binding"}, name, faults)
 	}
 	if validate != nil {
@@ -55,16 +55,6 @@ func (b binding) Create(ctx context.Context, name string, obj runtime.Object, va
 		return nil, err
 	}
 	return &metav1.Status{Status: metav1.StatusSuccess, Code: 201}, nil
-}
-
-func validateBinding(b *corev1.Binding) (faults field.ErrorList) {
-	if kind := b.Target.Kind; kind != "" && kind != "Node" {
-		faults = append(faults, field.NotSupported(field.NewPath("target", "kind"), kind, []string{"Node", "<empty>"}))
-	}
-	if b.Target.Name == "" {
-		faults = append(faults, field.Required(field.NewPath("target", "name"), ""))
-	}
-	return faults
 }
 
 // assign sets the node and the condition PodScheduled, or refuses with a conflict.

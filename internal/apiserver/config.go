@@ -67,8 +67,8 @@ type PortRange struct{ First, Last uint16 }
 
 // The defaults of Config.
 var (
-	DefaultServiceRange = netip.MustParsePrefix("10.43.0.0/16")
-	DefaultNodePorts    = PortRange{First: 30000, Last: 32767}
+	defaultServiceRange = netip.MustParsePrefix("10.43.0.0/16")
+	defaultNodePorts    = PortRange{First: 30000, Last: 32767}
 )
 
 func (c *Config) complete() error {
@@ -79,11 +79,11 @@ func (c *Config) complete() error {
 		c.Ready = func() error { return nil }
 	}
 	if !c.ServiceRange.IsValid() {
-		c.ServiceRange = DefaultServiceRange
+		c.ServiceRange = defaultServiceRange
 	}
 	c.ServiceRange = c.ServiceRange.Masked()
 	if c.NodePorts == (PortRange{}) {
-		c.NodePorts = DefaultNodePorts
+		c.NodePorts = defaultNodePorts
 	}
 	if c.DialPod == nil {
 		c.DialPod = (&net.Dialer{Timeout: dialTimeout}).DialContext

@@ -24,7 +24,7 @@ func newImage() *cobra.Command {
 		Use:   "image",
 		Short: "Load, pull, list, remove and prune this node's images",
 	}
-	cmd.PersistentFlags().StringVar(&dataDir, "data-dir", DefaultDataDir, "directory of this node's data")
+	cmd.PersistentFlags().StringVar(&dataDir, "data-dir", defaultDataDir, "directory of this node's data")
 	client := func() *image.Client { return image.NewClient(dataDir) }
 	cmd.AddCommand(
 		&cobra.Command{

@@ -72,7 +72,7 @@ could not be found out.`,
 	flags.StringArrayVar(&o.images, "image", nil, "the image that a container would get; the container's name may be left out if there is one")
 	flags.Int32Var(&o.replicas, "replicas", 0, "the number of pods that there would be")
 	flags.StringVarP(&o.output, "output", "o", "text", "text, json or yaml")
-	flags.StringVar(&o.dataDir, "data-dir", DefaultDataDir, "directory of a node's data, for its configuration of registries")
+	flags.StringVar(&o.dataDir, "data-dir", defaultDataDir, "directory of a node's data, for its configuration of registries")
 	return cmd
 }
 

@@ -16,8 +16,8 @@ import (
 // version is the release of this binary, set by the linker.
 var version = "dev"
 
-// DefaultDataDir is where a node keeps everything unless --data-dir says otherwise.
-const DefaultDataDir = "/var/lib/windlass"
+// defaultDataDir is where a node keeps everything unless --data-dir says otherwise.
+const defaultDataDir = "/var/lib/windlass"
 
 // exitError ends the process with a code of its own; what there was to say has
 // been said.
@@ -81,5 +81,5 @@ func refuseUnknown(cmd *cobra.Command) {
 
 // dataDirFlag adds --data-dir to a command that works on this node.
 func dataDirFlag(cmd *cobra.Command, target *string) {
-	cmd.Flags().StringVar(target, "data-dir", DefaultDataDir, "directory of this node's data")
+	cmd.Flags().StringVar(target, "data-dir", defaultDataDir, "directory of this node's data")
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newTestZone() *Zone {
-	return NewZone("cluster.local", netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("10.43.0.0/16"))
+	return newZone("cluster.local", netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("10.43.0.0/16"))
 }
 
 // TestAnswers runs scripts of what a zone is told and asked:

@@ -98,7 +98,7 @@ func newServer(config Config) *Server {
 		forwarder: newForwarder(&resolvers{path: config.Resolvers, port: strconv.Itoa(port),
 			skip: []netip.Addr{config.Address, config.ClusterIP}}),
 		metrics: newMetrics(),
-		zone:    NewZone(config.Domain, config.PodRange, config.ServiceRange),
+		zone:    newZone(config.Domain, config.PodRange, config.ServiceRange),
 	}
 }
 

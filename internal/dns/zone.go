@@ -31,10 +31,10 @@ type entry struct {
 	slices  map[string]*discoveryv1.EndpointSlice
 }
 
-// NewZone returns the zone of a cluster without Services. domain is the
+// newZone returns the zone of a cluster without Services. domain is the
 // cluster's, such as "cluster.local"; of addresses in the two ranges, those
 // without a name are said to have none.
-func NewZone(domain string, podRange, serviceRange netip.Prefix) *Zone {
+func newZone(domain string, podRange, serviceRange netip.Prefix) *Zone {
 	return &Zone{
 		domain:     dns.CanonicalName(domain),
 		ranges:     []netip.Prefix{podRange, serviceRange},

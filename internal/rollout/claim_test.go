@@ -108,20 +108,20 @@ func TestASetBeingDeletedIsWaitedFor(t *testing.T) {
 
 func TestTemplateHash(t *testing.T) {
 	template := &newDeployment("httpd", 1, "httpd:1").Spec.Template
-	plain := TemplateHash(template, nil)
+	plain := templateHash(template, nil)
 	if plain != "l295qbgbmd" {
 		t.Errorf("the hash of a template has changed: %s", plain)
 	}
-	if TemplateHash(template, ptr.To(int32(1))) == plain {
+	if templateHash(template, ptr.To(int32(1))) == plain {
 		t.Error("a collision does not change it")
 	}
 	labelled := template.DeepCopy()
 	labelled.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = "x"
-	if TemplateHash(labelled, nil) != plain || !SameTemplate(labelled, template) {
+	if templateHash(labelled, nil) != plain || !SameTemplate(labelled, template) {
 		t.Error("the hash label counts")
 	}
 	labelled.Labels["tier"] = "web"
-	if TemplateHash(labelled, nil) == plain || SameTemplate(labelled, template) {
+	if templateHash(labelled, nil) == plain || SameTemplate(labelled, template) {
 		t.Error("another label does not count")
 	}
 }

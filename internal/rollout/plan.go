@@ -106,10 +106,10 @@ func (d *draft) scale(s *set, to int32, why string) {
 // create adds a step that makes the new set with as many pods as there is room
 // for. A hash that is taken by a set with another template is changed.
 func (d *draft) create() {
-	hash := TemplateHash(&d.deployment.Spec.Template, d.collisions)
+	hash := templateHash(&d.deployment.Spec.Template, d.collisions)
 	for d.taken(replicaSetName(d.deployment, hash)) {
 		d.collisions = ptr.To(ptr.Deref(d.collisions, 0) + 1)
-		hash = TemplateHash(&d.deployment.Spec.Template, d.collisions)
+		hash = templateHash(&d.deployment.Spec.Template, d.collisions)
 	}
 	n := max(min(d.budget.Replicas, d.budget.MaxTotal()-d.total()), 0)
 	why := "no set has this template; " + d.room()

@@ -53,8 +53,8 @@ func claimName(set *appsv1.StatefulSet, template string, ordinal int32) string {
 	return template + "-" + podNameOf(set, ordinal)
 }
 
-// ClaimNames returns the names of the claims of a set's pod with an ordinal.
-func ClaimNames(set *appsv1.StatefulSet, ordinal int32) []string {
+// claimNames returns the names of the claims of a set's pod with an ordinal.
+func claimNames(set *appsv1.StatefulSet, ordinal int32) []string {
 	var names []string
 	for i := range set.Spec.VolumeClaimTemplates {
 		names = append(names, claimName(set, set.Spec.VolumeClaimTemplates[i].Name, ordinal))
@@ -131,7 +131,7 @@ func (d *statefulDraft) retainClaims() {
 			continue
 		}
 		excess := s.wanted == nil
-		for _, name := range ClaimNames(d.Set, s.ordinal) {
+		for _, name := range claimNames(d.Set, s.ordinal) {
 			claim := d.claim(name)
 			if claim == nil || claim.DeletionTimestamp != nil || !excess && d.stale(claim, s) {
 				continue

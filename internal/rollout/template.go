@@ -19,13 +19,13 @@ const hashAlphabet = "bcdfghjklmnpqrstvwxz2456789"
 // hashLength is the number of letters in a template's hash.
 const hashLength = 10
 
-// TemplateHash returns the value of the label pod-template-hash for a pod
+// templateHash returns the value of the label pod-template-hash for a pod
 // template: ten letters that are safe in names and labels. The label itself does
 // not count. Equal templates have equal hashes in every version of Windlass as
 // long as their JSON is the same; when that changes, nothing is rolled, because
 // sets are found by SameTemplate. The collision count is that of the
 // Deployment's status; each value gives another hash.
-func TemplateHash(template *corev1.PodTemplateSpec, collisionCount *int32) string {
+func templateHash(template *corev1.PodTemplateSpec, collisionCount *int32) string {
 	bare := withoutHash(template)
 	encoded, err := json.Marshal(&bare)
 	if err != nil {

@@ -81,7 +81,7 @@ func revisionOf(object metav1.Object) int64 {
 func Of(facts Facts, revision int64, now time.Time) Rollout {
 	d := facts.Deployment
 	r := Rollout{
-		Deployment: NameOf(facts), Revision: revision, Left: -1, Wanted: 1,
+		Deployment: nameOf(facts), Revision: revision, Left: -1, Wanted: 1,
 		Phase: v1alpha1.RolloutProgressing, Message: "the controller to see the change", Record: Record(facts, revision),
 	}
 	if d.Spec.Replicas != nil {
@@ -106,8 +106,8 @@ func Of(facts Facts, revision int64, now time.Time) Rollout {
 	return r
 }
 
-// NameOf returns what people call the workload: deployment/NAME.
-func NameOf(facts Facts) string {
+// nameOf returns what people call the workload: deployment/NAME.
+func nameOf(facts Facts) string {
 	if facts.StatefulSet != nil {
 		return "statefulset/" + facts.StatefulSet.Name
 	}

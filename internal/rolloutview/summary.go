@@ -37,8 +37,8 @@ func Summary(record *v1alpha1.RolloutRecord, now time.Time) []string {
 			label = "why"
 		}
 		add(label, strings.Join(nonEmpty(status.Reason, status.Message), ": "))
-		for _, advice := range Advice(record) {
-			add("next", advice)
+		for _, next := range advice(record) {
+			add("next", next)
 		}
 	}
 	return lines
@@ -75,8 +75,8 @@ var remedies = []struct{ sign, advice string }{
 	{"FailedCreate", "see what refuses the pods with: windlass kubectl describe TARGET"},
 }
 
-// Advice says what to do about a rollout that has failed or is in trouble.
-func Advice(record *v1alpha1.RolloutRecord) []string {
+// advice says what to do about a rollout that has failed or is in trouble.
+func advice(record *v1alpha1.RolloutRecord) []string {
 	status := &record.Status
 	if status.Phase == v1alpha1.RolloutSuperseded || status.Phase == v1alpha1.RolloutCompleted {
 		return nil

@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		_ = held.Close()
 		return nil, fmt.Errorf("open the store in %s: %w", cfg.Dir, err)
 	}
-	s := FromClient(v3client.New(etcd.Server))
+	s := fromClient(v3client.New(etcd.Server))
 	s.failure = failed
 	room := make(chan struct{})
 	go keepRoom(databasePath(cfg.Dir), cfg.Log, room)
@@ -107,9 +107,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// FromClient returns a store that speaks to an etcd reached by client, which
+// fromClient returns a store that speaks to an etcd reached by client, which
 // the store closes when it is closed.
-func FromClient(client *clientv3.Client) *Store {
+func fromClient(client *clientv3.Client) *Store {
 	setFeatures()
 	wrapped := &kubernetes.Client{Client: client}
 	wrapped.Kubernetes = wrapped

@@ -39,7 +39,7 @@ func TestGolden(t *testing.T) {
 	decoder := serializer.NewCodecFactory(allKinds, serializer.EnableStrict).UniversalDeserializer()
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			convertor := ForAt(schema.ParseGroupResource(d.Cmd), noon)
+			convertor := forAt(schema.ParseGroupResource(d.Cmd), noon)
 			table := &metav1.Table{}
 			for manifest := range strings.SplitSeq(d.Input, "\n---\n") {
 				obj, _, err := decoder.Decode([]byte(manifest), nil, nil)
@@ -77,7 +77,7 @@ func TestList(t *testing.T) {
 		ListMeta: metav1.ListMeta{ResourceVersion: "42", Continue: "next", RemainingItemCount: &rest},
 		Items:    []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}, {ObjectMeta: metav1.ObjectMeta{Name: "b"}, Status: corev1.PodStatus{Phase: corev1.PodFailed}}},
 	}
-	convertor := ForAt(schema.GroupResource{Resource: "pods"}, noon)
+	convertor := forAt(schema.GroupResource{Resource: "pods"}, noon)
 	table, err := convertor.ConvertToTable(context.Background(), list, &metav1.TableOptions{NoHeaders: true})
 	if err != nil {
 		t.Fatal(err)

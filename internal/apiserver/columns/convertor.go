@@ -18,11 +18,11 @@ import (
 // The rows carry the whole object; the API server's response handler cuts it down
 // to what the request's includeObject asks for.
 func For(gr schema.GroupResource) rest.TableConvertor {
-	return ForAt(gr, time.Now)
+	return forAt(gr, time.Now)
 }
 
-// ForAt is For with ages counted to the time that now returns, asked once per table.
-func ForAt(gr schema.GroupResource, now func() time.Time) rest.TableConvertor {
+// forAt is For with ages counted to the time that now returns, asked once per table.
+func forAt(gr schema.GroupResource, now func() time.Time) rest.TableConvertor {
 	other := rest.NewDefaultTableConvertor(gr)
 	kind, known := tables()[gr]
 	if !known {

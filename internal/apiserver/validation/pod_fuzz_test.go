@@ -30,7 +30,7 @@ func judgeAll(pod, other *corev1.Pod) field.ErrorList {
 		errs = append(errs, rule(other, pod)...)
 		errs = append(errs, rule(pod, pod)...)
 	}
-	return append(errs, ValidatePodBinding(&corev1.Binding{}, pod)...)
+	return errs
 }
 
 // checkFaults holds what is true of the faults of any pod: each says where it is, and pods

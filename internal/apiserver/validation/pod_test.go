@@ -78,7 +78,7 @@ func TestPods(t *testing.T) {
 				setFields(t, d, object, after)
 				binding := &corev1.Binding{}
 				decode(t, d, object, binding)
-				errs = ValidatePodBinding(binding, old)
+				errs = Create(binding)
 			default:
 				d.Fatalf(t, "unknown command %q", d.Cmd)
 			}

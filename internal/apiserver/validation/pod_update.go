@@ -3,7 +3,6 @@ package validation
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -142,29 +141,6 @@ func ValidatePodEphemeralContainersUpdate(pod, old *corev1.Pod) field.ErrorList 
 			errs = append(errs, field.Forbidden(fld.Index(i), fmt.Sprintf("existing ephemeral containers %q may not be changed\n%s",
 				before.Name, changes(&before, &pod.Spec.EphemeralContainers[i]))))
 		}
-	}
-	return errs
-}
-
-// ValidatePodBinding returns the faults of the wish to put pod on the node that binding names.
-// A pod with a node already, or with scheduling gates, or on its way out, cannot be bound.
-func ValidatePodBinding(binding *corev1.Binding, pod *corev1.Pod) field.ErrorList {
-	errs := bindingCreate(binding)
-	spec := field.NewPath("spec")
-	if pod.Spec.NodeName != "" {
-		errs = append(errs, field.Forbidden(spec.Child("nodeName"), fmt.Sprintf("pod %s is already assigned to node %q", pod.Name, pod.Spec.NodeName)))
-	}
-	if len(pod.Spec.SchedulingGates) > 0 {
-		names := make([]string, len(pod.Spec.SchedulingGates))
-		for i, gate := range pod.Spec.SchedulingGates {
-			names[i] = gate.Name
-		}
-		errs = append(errs, field.Forbidden(spec.Child("schedulingGates"),
-			fmt.Sprintf("pod %s has non-empty .spec.schedulingGates: %s", pod.Name, strings.Join(names, ", "))))
-	}
-	if pod.DeletionTimestamp != nil {
-		errs = append(errs, field.Forbidden(field.NewPath("metadata", "deletionTimestamp"),
-			fmt.Sprintf("pod %s is being deleted, cannot be assigned to a host", pod.Name)))
 	}
 	return errs
 }
