@@ -322,7 +322,7 @@ func (s *Store) copy(ctx context.Context, from, to types.ImageReference, system 
 	}
 	_, err = copy.Image(ctx, policy, to, from, &copy.Options{
 		SourceCtx: system, DestinationCtx: s.system, RemoveSignatures: true,
-		Progress: events, ProgressInterval: progressEvery,
+		Progress: events, ProgressInterval: eachRead,
 	})
 	return errors.Join(err, policy.Destroy())
 }

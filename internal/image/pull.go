@@ -133,7 +133,9 @@ func (s *Store) fetch(ctx context.Context, named reference.Named, system *types.
 	}
 	for attempt := 0; ; attempt++ {
 		s.writing.RLock()
-		err = measured(tell, func(events chan types.ProgressProperties) error { return s.copy(ctx, from, to, system, events) })
+		err = measured(ctx, s.patience, tell, func(ctx context.Context, events chan types.ProgressProperties) error {
+			return s.copy(ctx, from, to, system, events)
+		})
 		s.writing.RUnlock()
 		if err == nil || ctx.Err() != nil || attempt == len(retryPauses) || !passing(err) {
 			return err

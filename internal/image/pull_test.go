@@ -14,11 +14,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -338,6 +340,59 @@ func TestPullGoesOn(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(img.Layers[0], "big")); err != nil || string(data) != noise(3<<20) {
 		t.Errorf("%d bytes, %v", len(data), err)
+	}
+}
+
+// A registry that takes the connection and then says nothing, or stops in the middle
+// of a layer, holds a pull for a while only; the next begins where it ended.
+func TestPullFromSilentRegistry(t *testing.T) {
+	s := newStore(t)
+	s.patience.network = 100 * time.Millisecond
+	big := layer(t, "big", noise(3<<20))
+	g := newGuarded(t, false, map[string]v1.Image{"app:v1": pack(t, "1", layer(t, "base", noise(5000)), big)})
+	digest, err := big.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var silent string // what the path ends in
+	var begun bool    // the registry answers, and stops after some bytes
+	g.guard(func(w http.ResponseWriter, r *http.Request) bool {
+		if silent == "" || !strings.HasSuffix(r.URL.Path, silent) {
+			return true
+		}
+		if begun {
+			w.Header().Set("Content-Length", strconv.Itoa(3<<20))
+			_, _ = io.WriteString(w, noise(100_000))
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+		return false
+	})
+	for _, silent = range []string{"/v2/", "/manifests/v1", digest.String()} {
+		for _, begun = range []bool{false, true} {
+			if begun && silent != digest.String() {
+				continue
+			}
+			if !begun && silent == digest.String() {
+				s.patience.unpacking = 100 * time.Millisecond // a layer that has not begun does not tell of itself
+			}
+			_, err := s.Pull(t.Context(), g.host+"/app:v1", as())
+			if err == nil || !strings.HasSuffix(err.Error(), "app:v1: the registry has sent nothing for 100ms") {
+				t.Errorf("silent at %s: %v", silent, err)
+			}
+			s.patience.unpacking = time.Minute
+		}
+	}
+	silent, s.patience = "", pullPatience
+	before := g.fetched()
+	img, err := s.Pull(t.Context(), g.host+"/app:v1", as())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range g.fetched() {
+		if d != img.ID && d != digest.String() && slices.Contains(before, d) {
+			t.Errorf("layer %s was fetched again", d)
+		}
 	}
 }
 

@@ -66,6 +66,7 @@ type Store struct {
 	writing  sync.RWMutex  // held for reading while layers come in, for writing while unused ones go
 	deciding sync.RWMutex  // held for writing from the decision that nobody uses an image until it is gone
 	slots    chan struct{} // one for each pull that runs
+	patience patience
 	pulls    flights
 
 	mu    sync.Mutex
@@ -87,7 +88,7 @@ func New(config Config) (*Store, error) {
 	}
 	s := &Store{
 		dataDir: dataDir, thresholds: DefaultThresholds, inUse: config.InUse, log: config.Log,
-		slots: make(chan struct{}, parallelPulls), known: map[string]*agent.Image{},
+		slots: make(chan struct{}, parallelPulls), patience: pullPatience, known: map[string]*agent.Image{},
 	}
 	if s.log == nil {
 		s.log = slog.Default()
