@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/server"
@@ -17,6 +18,7 @@ import (
 type nodeFlags struct {
 	nodeIP, logLevel string
 	policy           func() (server.Policy, error)
+	logSize          string
 	gc               image.Thresholds
 }
 
@@ -34,6 +36,8 @@ func (f *nodeFlags) add(cmd *cobra.Command, options *server.NodeOptions) {
 	flags.IntVar(&f.gc.High, "image-gc-high-threshold", image.DefaultThresholds.High, "percent of the disk in use from which on unused images are deleted; 100 is never")
 	flags.IntVar(&f.gc.Low, "image-gc-low-threshold", image.DefaultThresholds.Low, "percent of the disk in use down to which unused images are deleted")
 	flags.DurationVar(&f.gc.MinAge, "minimum-image-ttl-duration", image.DefaultThresholds.MinAge, "how long an image stays at least")
+	flags.StringVar(&f.logSize, "container-log-max-size", "10Mi", "from what size on the file of a container's log is rotated")
+	flags.IntVar(&options.Logs.Files, "container-log-max-files", server.DefaultLogLimits.Files, "how many files of a container's log are kept, 2 or more")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -51,6 +55,13 @@ func (f *nodeFlags) complete(options *server.NodeOptions) error {
 	var err error
 	if options.Policy, err = f.policy(); err != nil {
 		return err
+	}
+	size, err := resource.ParseQuantity(f.logSize)
+	if err != nil || size.Sign() <= 0 {
+		return fmt.Errorf("--container-log-max-size %q: give a size above 0, such as 10Mi", f.logSize)
+	}
+	if options.Logs.Bytes = size.Value(); options.Logs.Files < 2 {
+		return fmt.Errorf("--container-log-max-files %d: give 2 or more", options.Logs.Files)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {

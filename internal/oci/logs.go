@@ -11,11 +11,14 @@ import (
 	"windlass.dev/windlass/internal/agent/podlog"
 )
 
-// As a kubelet has them by default.
-const (
-	defaultLogBytes = 10 << 20 // of a file
-	defaultLogFiles = 5
-)
+// LogLimits say how much of a container's log is kept.
+type LogLimits struct {
+	Bytes int64 // from when on a file is rotated
+	Files int   // at most, 2 at least
+}
+
+// DefaultLogLimits are the kubelet's.
+var DefaultLogLimits = LogLimits{Bytes: 10 << 20, Files: 5}
 
 // How often the sizes of logs are looked at, and how often while one grows by a
 // file and more from one look to the next.
@@ -87,10 +90,10 @@ func (r *Runtime) keepLog(rec record, under map[string]rotation) (soon bool, err
 		return true, r.askForNewLog(rec, under)
 	case is:
 		delete(under, rec.ID)
-		return true, podlog.Prune(rec.LogPath, r.logFiles, int64(r.logFiles)*r.logBytes)
+		return true, podlog.Prune(rec.LogPath, r.logs.Files, int64(r.logs.Files)*r.logs.Bytes)
 	}
 	info, err := os.Stat(rec.LogPath)
-	if err != nil || info.Size() < r.logBytes {
+	if err != nil || info.Size() < r.logs.Bytes {
 		return false, ignoreAbsent(err)
 	}
 	if err := podlog.Rotate(rec.LogPath); err != nil {

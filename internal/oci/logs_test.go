@@ -63,7 +63,7 @@ func newestRotated(t *testing.T, path string) (newest int) {
 // restarts of the server too, and old files go.
 func TestLogRotation(t *testing.T) {
 	m := newMachine(t)
-	m.logBytes, m.logFiles = 64<<10, 4
+	m.logs = LogLimits{Bytes: 64 << 10, Files: 4}
 	stop := m.run()
 	const parts, lines = 8, 8 * 2000
 	// Each part is longer than a file may be, and waits for the one before to be rotated.
@@ -85,7 +85,7 @@ func TestLogRotation(t *testing.T) {
 		if part == parts/2 {
 			stop()
 			m.reopen()
-			m.logBytes, m.logFiles = 64<<10, 4
+			m.logs = LogLimits{Bytes: 64 << 10, Files: 4}
 			m.run()
 		}
 	}
@@ -148,7 +148,7 @@ func TestLogRotationCutShort(t *testing.T) {
 // A flood of a container's output stays within some files' bytes.
 func TestLogFlood(t *testing.T) {
 	m := newMachine(t)
-	m.logBytes, m.logFiles = 256<<10, 3
+	m.logs = LogLimits{Bytes: 256 << 10, Files: 3}
 	m.run()
 	spec := m.spec("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 	m.start(spec)

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Config struct {
 	RuntimePath string       // the OCI runtime; "" is runc, looked up in PATH
 	ConmonPath  string       // "" is conmon, looked up in PATH
 	Stages      Stages       // told what each start consists of; nil: nobody
+	Logs        LogLimits    // zero is DefaultLogLimits
 	Log         *slog.Logger // nil is slog.Default()
 }
 
@@ -47,8 +49,7 @@ type Runtime struct {
 	held        uint64 // our capabilities
 	oomScoreAdj int    // our own
 	x32         bool   // the kernel has the x32 ABI
-	logBytes    int64  // from when on a container's log file is rotated
-	logFiles    int    // of a log, at most
+	logs        LogLimits
 
 	mu         sync.Mutex // guards what follows
 	containers map[string]*container
@@ -101,7 +102,7 @@ func open(config Config) (*Runtime, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	r := &Runtime{dataDir: dataDir, stages: config.Stages, log: log, logBytes: defaultLogBytes, logFiles: defaultLogFiles, containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
+	r := &Runtime{dataDir: dataDir, stages: config.Stages, log: log, logs: cmp.Or(config.Logs, DefaultLogLimits), containers: map[string]*container{}, shares: map[string]*podShare{}, exits: make(chan agent.Container, 16)}
 	for _, dir := range []string{r.containersDir(), r.exitDir(), r.stateDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err

@@ -56,7 +56,7 @@ type identity struct {
 // fails close lets go of.
 func (m *machine) open(ctx context.Context) (err error) {
 	m.stages = agent.NewStages()
-	if m.runtime, err = oci.New(oci.Config{DataDir: m.DataDir, RuntimePath: m.Runtime, Stages: m.stages, Log: m.Log}); err != nil {
+	if m.runtime, err = oci.New(oci.Config{DataDir: m.DataDir, RuntimePath: m.Runtime, Logs: m.Logs, Stages: m.stages, Log: m.Log}); err != nil {
 		return err
 	}
 	if m.images, err = image.New(image.Config{DataDir: m.DataDir, Thresholds: m.ImageGC, InUse: m.imagesInUse, Log: m.Log}); err != nil {

@@ -16,6 +16,7 @@ import (
 	"windlass.dev/windlass/internal/agent/hollow"
 	"windlass.dev/windlass/internal/image"
 	"windlass.dev/windlass/internal/join"
+	"windlass.dev/windlass/internal/oci"
 )
 
 // NodeOptions are what a user can set about a machine that is a node.
@@ -28,6 +29,7 @@ type NodeOptions struct {
 	Runtime    string            // OCI runtime, a name or a path
 	Policy     Policy            // how this machine husbands what it has
 	Lease      time.Duration     // how long this node lives after it was last heard; 0 is 40 s
+	Logs       LogLimits         // how much of containers' logs is kept; zero is DefaultLogLimits
 	ImageGC    *image.Thresholds // when unused images go; nil is image.DefaultThresholds
 	Version    string            // of Windlass, told in the node's info
 	Log        *slog.Logger
@@ -53,11 +55,23 @@ type AgentOptions struct {
 // Policy is how a node husbands what it has.
 type Policy = agent.Policy
 
+// LogLimits say how much of a container's log is kept.
+type LogLimits = oci.LogLimits
+
+// DefaultLogLimits are those of a node that is told none.
+var DefaultLogLimits = oci.DefaultLogLimits
+
 // DefaultEviction are the thresholds of a node that is told none.
 const DefaultEviction = eviction.Default
 
 // ParseEviction reads thresholds such as DefaultEviction.
 func ParseEviction(text string) ([]eviction.Threshold, error) { return eviction.Parse(text) }
+
+// WithGrace gives thresholds the time for which they may be met, read from a text
+// such as memory.available=1m30s.
+func WithGrace(list []eviction.Threshold, text string) ([]eviction.Threshold, error) {
+	return eviction.WithGrace(list, text)
+}
 
 // bridge is the name of the interface that joins a node's pods.
 const bridge = "windlass0"
