@@ -321,7 +321,7 @@ func (w *worker) imageIDOf(id string) string {
 
 func (w *worker) removeWork(act Act) work {
 	a, logPath := w.agent, ""
-	keepLog := w.pod.DeletionTimestamp != nil || w.seen.Gone || phaseOver(w.want.status.Phase)
+	keepLog := w.pod.DeletionTimestamp != nil || w.seen.Gone || phaseOver(w.want.status.Phase) && !w.seen.Spare
 	for _, c := range w.seen.Containers {
 		if c.ID == act.ID {
 			logPath = c.LogPath

@@ -19,6 +19,7 @@ type guard struct {
 	before     eviction.Reading
 	base, last eviction.Sample
 	took       time.Duration // to measure the last
+	critical   bool          // at the last look
 	ballast    ballast
 }
 
@@ -43,6 +44,10 @@ func (a *Agent) guardDisk(ctx context.Context, g *guard) time.Duration {
 	now := eviction.Reading{At: time.Now(), Space: levels[eviction.NodeFSAvailable], Inodes: levels[eviction.NodeFSInodesFree]}
 	watch := eviction.Look(g.before, now)
 	g.before = now
+	if g.critical && watch.Critical == "" {
+		a.relieveSoon() // the node can say that all is well again
+	}
+	g.critical = watch.Critical != ""
 	if !a.cfg.NoFiles {
 		g.weigh(a, watch, now.Space.Capacity)
 	}

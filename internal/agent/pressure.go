@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,19 +26,21 @@ import (
 const (
 	evictionGrace    = time.Second      // for a pod that the node can no longer afford, as kubelets give it
 	evictionPatience = 30 * time.Second // for what it had to come back, before the next
+	reclaimPatience  = 10 * time.Second // for the containers of pods that have finished to go
 )
 
 // relief is what is remembered of evictions from one look to the next.
 type relief struct {
-	met map[corev1.NodeConditionType]time.Time // only the goroutine of keepMeter has it
+	met   map[corev1.NodeConditionType]time.Time // this and the next only the goroutine of keepMeter has
+	since map[eviction.Threshold]time.Time
 
 	mu      sync.Mutex
 	evicted *corev1.Pod // the last
 	at      time.Time
 }
 
-// relieve looks at what is left of the node and gives pods up where it is too
-// little. Only the goroutine of keepMeter calls it.
+// relieve looks at what is left of the node, and gives up what nobody uses, and
+// then pods, where it is too little. Only the goroutine of keepMeter calls it.
 func (a *Agent) relieve(ctx context.Context, used Usage) {
 	levels, err := a.cfg.Levels(used)
 	if err != nil {
@@ -46,17 +49,59 @@ func (a *Agent) relieve(ctx context.Context, used Usage) {
 	}
 	facts := eviction.Facts{
 		Now: used.At, Thresholds: a.cfg.Policy.Eviction, Levels: levels,
-		Met: a.relief.met, Lasts: a.cfg.Policy.PressureLasts, Busy: a.evicting(used),
+		Met: a.relief.met, Since: a.relief.since, Lasts: a.cfg.Policy.PressureLasts, Busy: a.evicting(used),
 	}
 	short := eviction.ShortOfDisk(facts)
 	facts.Pods = a.measure(ctx, used, func(pod *corev1.Pod) bool { return short || eviction.Measured(pod) })
 	plan := eviction.Decide(facts)
-	a.relief.met = plan.Met
+	if plan.Reclaim {
+		a.setPressures(plan.Conditions)
+		a.cfg.Log.Debug("Removing what nobody uses", "why", plan.Why)
+		a.reclaim(ctx)
+		if facts.Levels, err = a.cfg.Levels(used); err != nil {
+			a.cfg.Log.Warn("Reading what is left of the node", "err", err)
+			return
+		}
+		facts.Reclaimed, facts.Met, facts.Since = true, plan.Met, plan.Since
+		plan = eviction.Decide(facts)
+	}
+	a.relief.met, a.relief.since = plan.Met, plan.Since
 	a.setPressures(plan.Conditions)
 	for _, e := range plan.Evict {
+		grace := evictionGrace
+		if e.Soft {
+			grace = a.cfg.Policy.SoftEvictionGrace
+		}
 		a.cfg.Log.Warn("Evicting a pod", "namespace", e.Pod.Namespace, "name", e.Pod.Name, "why", plan.Why)
-		a.evict(&e, evictionGrace)
+		a.evict(&e, grace)
 	}
+}
+
+// reclaim removes what is on the disk and in nobody's use: what containers of pods
+// that have finished have written, with their logs, and images.
+func (a *Agent) reclaim(ctx context.Context) {
+	a.mu.Lock()
+	for _, w := range a.workers {
+		w.post(func() { w.seen.Spare = true })
+	}
+	a.mu.Unlock()
+	for deadline := time.Now().Add(reclaimPatience); a.dead(ctx) && time.Now().Before(deadline); {
+		rest(ctx, 50*time.Millisecond)
+	}
+	freed, err := a.cfg.Images.Free(ctx, math.MaxInt64)
+	if err != nil && ctx.Err() == nil {
+		a.cfg.Log.Error("Removing images that nobody uses", "err", err)
+	}
+	a.cfg.Log.Debug("Removed what nobody uses", "imageBytes", freed)
+}
+
+// dead: a container of a pod that has finished is still there.
+func (a *Agent) dead(ctx context.Context) bool {
+	containers, err := a.cfg.Runtime.List(ctx)
+	active := a.activePods()
+	return err == nil && slices.ContainsFunc(containers, func(c Container) bool {
+		return c.Phase == ContainerExited && active[types.UID(c.PodUID)] == nil
+	})
 }
 
 // evict gives a pod up.

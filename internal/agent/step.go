@@ -307,8 +307,8 @@ func (l *life) forgetOldAttempts() {
 }
 
 // release gives back what a pod that has finished does not need any more. Its
-// records and logs stay until it is deleted, but what the containers of an evicted
-// one have written goes: the node is short of it.
+// records and logs stay until it is deleted or the node is short of disk; what the
+// containers of an evicted one have written goes at once.
 func (l *life) release() {
 	if len(l.running()) > 0 {
 		l.endRunning()
@@ -320,7 +320,8 @@ func (l *life) release() {
 	if l.seen.Network != nil {
 		l.do(Act{Kind: ActTeardownNetwork, Why: "no container will run again"})
 	}
-	if l.evicted() && l.removeContainers("the pod is evicted") {
+	switch {
+	case l.evicted() && l.removeContainers("the pod is evicted"), l.seen.Spare && l.removeContainers("the node is short of disk"):
 		return
 	}
 	if made := l.seen.Volumes || len(l.seen.Containers) > 0 || l.evicted(); made && !l.seen.VolumesGone {

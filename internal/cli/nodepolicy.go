@@ -21,11 +21,25 @@ func nodePolicyFlags(flags *pflag.FlagSet) func() (server.Policy, error) {
 	flags.Int64Var(&policy.PodMaxPids, "pod-max-pids", defaultPodMaxPids, "the most processes and threads of one pod; 0 is no limit")
 	flags.StringSliceVar(&policy.AllowedUnsafeSysctls, "allowed-unsafe-sysctls", nil, "kernel parameters that pods may set beside the safe ones; a star at the end matches every ending: kernel.msg*,net.core.somaxconn")
 	hard := flags.String("eviction-hard", server.DefaultEviction, "how little of the node may be left before pods are evicted: memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree, pid.available, each below a quantity or a part; empty is never")
+	soft := flags.String("eviction-soft", "", "the same, but a threshold has to be met for as long as --eviction-soft-grace-period says: memory.available<300Mi")
+	graces := flags.String("eviction-soft-grace-period", "", "how long each threshold of --eviction-soft has to be met: memory.available=1m30s")
+	podGrace := flags.Int("eviction-max-pod-grace-period", 0, "seconds that a pod evicted by --eviction-soft has to end in, at most")
 	flags.DurationVar(&policy.PressureLasts, "eviction-pressure-transition-period", 5*time.Minute, "how long the node's conditions say so after it was last short of something")
 	return func() (server.Policy, error) {
 		var err error
 		if policy.Eviction, err = server.ParseEviction(*hard); err != nil {
 			return policy, fmt.Errorf("--eviction-hard: %w", err)
+		}
+		patient, err := server.ParseEviction(*soft)
+		if err != nil {
+			return policy, fmt.Errorf("--eviction-soft: %w", err)
+		}
+		if patient, err = server.WithGrace(patient, *graces); err != nil {
+			return policy, fmt.Errorf("--eviction-soft-grace-period: %w", err)
+		}
+		policy.Eviction = append(policy.Eviction, patient...)
+		if policy.SoftEvictionGrace = time.Duration(*podGrace) * time.Second; *podGrace < 0 {
+			return policy, fmt.Errorf("--eviction-max-pod-grace-period %d: give a number of seconds that is not negative", *podGrace)
 		}
 		if policy.SystemReserved, err = parseReserved(reserved); err != nil {
 			return policy, err

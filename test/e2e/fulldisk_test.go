@@ -36,7 +36,7 @@ func smallDisk(t *testing.T, options string) string {
 // their traffic.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t, "size=700m,nr_inodes=60000")
-	c := newCluster(disk+"/data", "--eviction-pressure-transition-period=1s")
+	c := newCluster(disk+"/data", "--eviction-pressure-transition-period=1s", "--minimum-image-ttl-duration=0s")
 	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -51,7 +51,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := c.Pid()
-	if err := c.LoadImages(within(t, time.Minute), harness.Busybox("busybox:1"), harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp)); err != nil {
+	if err := c.LoadImages(within(t, time.Minute), harness.Busybox("busybox:1"), harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp), harness.WebApp("unused:1", "1", setup.webapp)); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, c, bystanders)
@@ -101,16 +101,49 @@ spec:
 			t.Errorf("pod %s has %q", name, reason)
 		}
 	}
-	eventually(t, time.Minute, func() string {
-		var stat unix.Statfs_t
-		if err := unix.Statfs(disk, &stat); err != nil {
-			t.Fatal(err)
+	free := func(space, inodes uint64) func() string {
+		return func() string {
+			var stat unix.Statfs_t
+			if err := unix.Statfs(disk, &stat); err != nil {
+				t.Fatal(err)
+			}
+			if stat.Bavail < stat.Blocks*space/100 || stat.Ffree < stat.Files*inodes/100 {
+				return fmt.Sprintf("%d of %d blocks and %d of %d inodes are free", stat.Bavail, stat.Blocks, stat.Ffree, stat.Files)
+			}
+			return ""
 		}
-		if stat.Bavail < stat.Blocks/3 || stat.Ffree < stat.Files/2 {
-			return fmt.Sprintf("%d of %d blocks and %d of %d inodes are free", stat.Bavail, stat.Blocks, stat.Ffree, stat.Files)
+	}
+	eventually(t, time.Minute, free(50, 50))
+
+	eventually(t, time.Minute, func() string {
+		if pressure := kubectl(t, c, "get", "nodes", "-o", `jsonpath={.items[0].status.conditions[?(@.type=="DiskPressure")].status}`); pressure != "False" {
+			return "disk pressure: " + pressure
 		}
 		return ""
 	})
+
+	// Where what nobody uses is enough, nobody is evicted.
+	apply(t, c, `
+apiVersion: v1
+kind: Pod
+metadata: {name: done}
+spec:
+  restartPolicy: Never
+  containers: [{name: main, image: 'busybox:1', args: [-c, 'busybox dd if=/dev/zero of=/f bs=1M count=200']}]
+`)
+	becomes(t, c, "done", "{.status.phase}", "^Succeeded$")
+	takeBut(t, disk, 8)
+	eventually(t, time.Minute, free(30, 50))
+	eventually(t, time.Minute, func() string {
+		if out, err := c.Run(within(t, time.Minute), c.Binary, "image", "ls", "--data-dir", c.Dir); err != nil || strings.Contains(out, "unused") {
+			return fmt.Sprint(out, err)
+		}
+		return ""
+	})
+	if state := field(t, c, "done", "{.status.phase} {.status.containerStatuses[0].state.terminated.reason}"); state != "Succeeded Completed" {
+		t.Errorf("the pod that has finished: %s", state)
+	}
+
 	traffic()
 	if lost := count("lost") - lostBefore; lost != 0 {
 		t.Errorf("%d requests were lost, %d served", lost, count("served"))
@@ -120,6 +153,24 @@ spec:
 	}
 	if err := unix.Kill(server, 0); errors.Is(err, unix.ESRCH) || c.Pid() != server {
 		t.Error("the server has ended")
+	}
+}
+
+// takeBut fills a disk but for so many percent.
+func takeBut(t *testing.T, disk string, percent int64) {
+	t.Helper()
+	var stat unix.Statfs_t
+	if err := unix.Statfs(disk, &stat); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(disk + "/fill")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	left := int64(stat.Blocks) * percent / 100
+	if err := unix.Fallocate(int(file.Fd()), 0, 0, (int64(stat.Bavail)-left)*stat.Bsize); err != nil {
+		t.Fatal(err)
 	}
 }
 

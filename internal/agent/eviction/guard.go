@@ -127,5 +127,5 @@ func Contain(before, now Sample, signal Signal) *Eviction {
 	if most == nil || before.At.IsZero() || taken < fall/4 || taken < least/10 {
 		return nil
 	}
-	return &Eviction{most.Spec, describe(most, name, least, level.Available)}
+	return &Eviction{Pod: most.Spec, Message: describe(most, name, least, level.Available)}
 }

@@ -46,14 +46,23 @@ type Facts struct {
 	Met   map[corev1.NodeConditionType]time.Time
 	Lasts time.Duration
 
+	// Since is when each threshold with a grace was first seen met without a
+	// pause, as the last Plan says.
+	Since map[Threshold]time.Time
+
 	// Busy: what the last eviction gives back is not back yet.
 	Busy bool
+
+	// Reclaimed: what nobody uses is gone from the disk already.
+	Reclaimed bool
 }
 
 // Plan is what to do.
 type Plan struct {
 	Conditions []corev1.NodeConditionType // that the node is under
 	Met        map[corev1.NodeConditionType]time.Time
+	Since      map[Threshold]time.Time
+	Reclaim    bool // what nobody uses is to go from the disk; then decide again
 	Evict      []Eviction
 	Why        string // for people; "" when all is well
 }
@@ -62,22 +71,33 @@ type Plan struct {
 type Eviction struct {
 	Pod     *corev1.Pod
 	Message string // as Kubernetes writes it
+	Soft    bool   // the threshold has a grace, so the pod has one too
 }
 
 // Decide decides. Pods that have taken more disk space than they may go at once; of
-// the others at most one, for the first threshold that is met.
+// the others at most one, for the first threshold that is met for as long as its
+// grace, and for the disk only when what nobody uses has gone.
 func Decide(f Facts) Plan {
-	p := Plan{Met: map[corev1.NodeConditionType]time.Time{}}
+	p := Plan{Met: map[corev1.NodeConditionType]time.Time{}, Since: map[Threshold]time.Time{}}
 	for condition, at := range f.Met {
 		p.Met[condition] = at
 	}
 	var met []Threshold
 	for _, t := range f.Thresholds {
 		level, known := f.Levels[t.Signal]
-		if known && level.Available < t.of(level.Capacity) {
-			met = append(met, t)
-			p.Met[t.Signal.condition()] = f.Now
+		if !known || level.Available >= t.of(level.Capacity) {
+			continue
 		}
+		p.Met[t.Signal.condition()] = f.Now
+		if t.Grace > 0 {
+			if p.Since[t] = f.Since[t]; p.Since[t].IsZero() {
+				p.Since[t] = f.Now
+			}
+			if f.Now.Sub(p.Since[t]) < t.Grace {
+				continue
+			}
+		}
+		met = append(met, t)
 	}
 	for _, condition := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
 		if at, ok := p.Met[condition]; ok && (at.Equal(f.Now) || f.Now.Sub(at) < f.Lasts) {
@@ -90,16 +110,21 @@ func Decide(f Facts) Plan {
 		p.Why = "pods have taken more disk space than they may"
 		return p
 	}
-	// Memory first: without it nothing else can be done.
-	slices.SortStableFunc(met, func(a, b Threshold) int { return cmp.Compare(rankOf(a.Signal), rankOf(b.Signal)) })
+	// Memory first: without it nothing else can be done. Of the same the harder.
+	slices.SortStableFunc(met, func(a, b Threshold) int {
+		return cmp.Or(cmp.Compare(rankOf(a.Signal), rankOf(b.Signal)), cmp.Compare(a.Grace, b.Grace))
+	})
 	switch {
 	case len(met) == 0:
 	case f.Busy:
 		p.Why = fmt.Sprintf("%s is below its threshold; waiting for the last eviction to end", met[0].Signal)
+	case met[0].Signal.condition() == corev1.NodeDiskPressure && !f.Reclaimed:
+		p.Reclaim = true
+		p.Why = fmt.Sprintf("%s is below its threshold: what nobody uses goes first", met[0].Signal)
 	default:
 		p.Why = fmt.Sprintf("%s is below its threshold, and no pod can be evicted", met[0].Signal)
 		if victim := choose(f.Pods, met[0].Signal); victim != nil {
-			p.Evict = []Eviction{{victim.Spec, message(victim, met[0], f.Levels[met[0].Signal])}}
+			p.Evict = []Eviction{{victim.Spec, message(victim, met[0], f.Levels[met[0].Signal]), met[0].Grace > 0}}
 			p.Why = fmt.Sprintf("%s is below its threshold", met[0].Signal)
 		}
 	}
@@ -241,7 +266,7 @@ func tooLarge(pods []Pod) []Eviction {
 	var list []Eviction
 	for i := range pods {
 		if why := pods[i].tooLarge(); why != "" {
-			list = append(list, Eviction{pods[i].Spec, why})
+			list = append(list, Eviction{Pod: pods[i].Spec, Message: why})
 		}
 	}
 	return list

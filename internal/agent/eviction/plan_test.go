@@ -133,7 +133,7 @@ func TestDecide(t *testing.T) {
 		{"memory does not", well, []Pod{inMemory}, nil, false, "[]"},
 		{"limits first", with(MemoryAvailable, 0), []Pod{volume, hog}, nil, false, `[MemoryPressure] volume: Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
 	} {
-		plan := Decide(Facts{Now: epoch, Thresholds: thresholds, Levels: test.levels, Pods: test.pods, Met: test.met, Lasts: 5 * time.Minute, Busy: test.busy})
+		plan := Decide(Facts{Now: epoch, Thresholds: thresholds, Levels: test.levels, Pods: test.pods, Met: test.met, Lasts: 5 * time.Minute, Busy: test.busy, Reclaimed: true})
 		got := fmt.Sprint(plan.Conditions)
 		for _, e := range plan.Evict {
 			got += " " + e.Pod.Name + ": " + e.Message
@@ -150,6 +150,72 @@ func TestDecide(t *testing.T) {
 	}
 	if !Measured(two) || Measured(hog.Spec) || !Measured(volume.Spec) {
 		t.Error("what is measured")
+	}
+}
+
+// Before a pod goes for want of disk, what nobody uses does.
+func TestReclaimFirst(t *testing.T) {
+	facts := Facts{
+		Now: epoch, Thresholds: []Threshold{{Signal: NodeFSInodesFree, Part: 0.05}},
+		Levels: map[Signal]Level{NodeFSInodesFree: {4, 100}}, Pods: []Pod{using(testPod("p", 0, "", ""), 0, mi, 1)},
+	}
+	if plan := Decide(facts); !plan.Reclaim || plan.Evict != nil || len(plan.Conditions) != 1 {
+		t.Errorf("%+v", plan)
+	}
+	facts.Reclaimed = true
+	if plan := Decide(facts); plan.Reclaim || len(plan.Evict) != 1 {
+		t.Errorf("%+v", plan)
+	}
+	facts.Levels[NodeFSInodesFree] = Level{5, 100}
+	if plan := Decide(facts); plan.Reclaim || plan.Evict != nil {
+		t.Errorf("that was enough, but %+v", plan)
+	}
+}
+
+// A threshold with a grace tells of pressure at once, and evicts when it was met for
+// that long without a pause.
+func TestGrace(t *testing.T) {
+	soft := Threshold{Signal: MemoryAvailable, Quantity: 300, Grace: time.Minute}
+	hard := Threshold{Signal: MemoryAvailable, Quantity: 100}
+	since := map[Threshold]time.Time(nil)
+	for _, step := range []struct {
+		at        time.Duration
+		available int64
+		want      string
+	}{
+		{0, 299, "[MemoryPressure]"},
+		{59 * time.Second, 299, "[MemoryPressure]"},
+		{time.Minute, 299, "[MemoryPressure] evict true"},
+		{61 * time.Second, 300, "[]"},
+		{62 * time.Second, 299, "[MemoryPressure]"},
+		{63 * time.Second, 99, "[MemoryPressure] evict false"},
+		{125 * time.Second, 99, "[MemoryPressure] evict false"},
+	} {
+		plan := Decide(Facts{
+			Now: epoch.Add(step.at), Thresholds: []Threshold{soft, hard}, Since: since,
+			Levels: map[Signal]Level{MemoryAvailable: {step.available, 1000}}, Pods: []Pod{using(testPod("p", 0, "", ""), mi, 0, 1)},
+		})
+		since = plan.Since
+		got := fmt.Sprint(plan.Conditions)
+		for _, e := range plan.Evict {
+			got += fmt.Sprint(" evict ", e.Soft)
+		}
+		if got != step.want {
+			t.Errorf("after %s: %s, want %s", step.at, got, step.want)
+		}
+	}
+}
+
+func TestWithGrace(t *testing.T) {
+	list := []Threshold{{Signal: MemoryAvailable, Quantity: 1}, {Signal: NodeFSAvailable, Part: 0.1}}
+	soft, err := WithGrace(list, "nodefs.available=2m, memory.available=1m30s")
+	if err != nil || soft[0].Grace != 90*time.Second || soft[1].Grace != 2*time.Minute || list[0].Grace != 0 {
+		t.Errorf("%+v, %v", soft, err)
+	}
+	for _, bad := range []string{"", "memory.available=1m", "memory.available,nodefs.available=1m", "memory.available=0s,nodefs.available=1m", "swap.available=1m"} {
+		if soft, err := WithGrace(list, bad); err == nil {
+			t.Errorf("%q: %+v", bad, soft)
+		}
 	}
 }
 
@@ -172,6 +238,9 @@ func FuzzParse(f *testing.F) {
 	f.Add("pid.available<5,memory.available<1e3%")
 	f.Fuzz(func(t *testing.T, text string) {
 		list, err := Parse(text)
+		if soft, err := WithGrace(list, text); err == nil && len(soft) != len(list) {
+			t.Errorf("%q: %+v", text, soft)
+		}
 		for _, th := range list {
 			if err != nil || th.of(1000) < 0 {
 				t.Errorf("%q: %+v, %v", text, th, err)

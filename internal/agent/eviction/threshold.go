@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -65,8 +66,9 @@ func (s Signal) reclaims() corev1.ResourceName {
 // quantity, or a part of the capacity.
 type Threshold struct {
 	Signal   Signal
-	Quantity resource.Quantity
-	Part     float64 // from 0 to 1; 0 means that Quantity is given
+	Quantity int64         // bytes, inodes or processes
+	Part     float64       // from 0 to 1; 0 means that Quantity is given
+	Grace    time.Duration // how long there may be too little; 0 is no moment
 }
 
 // of is the threshold as a quantity.
@@ -74,7 +76,7 @@ func (t Threshold) of(capacity int64) int64 {
 	if t.Part > 0 {
 		return int64(t.Part * float64(capacity))
 	}
-	return t.Quantity.Value()
+	return t.Quantity
 }
 
 // Parse reads thresholds as kubelets' --eviction-hard has them:
@@ -98,7 +100,7 @@ func Parse(text string) ([]Threshold, error) {
 	return list, nil
 }
 
-func (t *Threshold) read(value string) (err error) {
+func (t *Threshold) read(value string) error {
 	if percent, ok := strings.CutSuffix(value, "%"); ok {
 		n, err := strconv.ParseFloat(percent, 64)
 		if err != nil || math.IsNaN(n) || n <= 0 || n > 100 {
@@ -107,8 +109,35 @@ func (t *Threshold) read(value string) (err error) {
 		t.Part = n / 100
 		return nil
 	}
-	if t.Quantity, err = resource.ParseQuantity(value); err != nil || t.Quantity.Sign() < 0 {
+	quantity, err := resource.ParseQuantity(value)
+	if err != nil || quantity.Sign() < 0 {
 		return errors.New("give a quantity that is not negative")
 	}
+	t.Quantity = quantity.Value()
 	return nil
+}
+
+// WithGrace reads how long each of some thresholds may be met, as kubelets'
+// --eviction-soft-grace-period has it (memory.available=1m30s,nodefs.available=2m),
+// and returns the thresholds with it. Each has to have one.
+func WithGrace(list []Threshold, text string) ([]Threshold, error) {
+	graces := map[Signal]time.Duration{}
+	for word := range strings.SplitSeq(text, ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(word, "=")
+		grace, err := time.ParseDuration(value)
+		if err != nil || grace <= 0 || !slices.Contains(signals, Signal(name)) {
+			return nil, fmt.Errorf("%.100q: give a signal and how long it may be below its threshold, such as memory.available=1m30s", word)
+		}
+		graces[Signal(name)] = grace
+	}
+	soft := slices.Clone(list)
+	for i := range soft {
+		if soft[i].Grace = graces[soft[i].Signal]; soft[i].Grace == 0 {
+			return nil, fmt.Errorf("%s has no grace period: give one, such as %s=1m30s", soft[i].Signal, soft[i].Signal)
+		}
+	}
+	return soft, nil
 }
