@@ -168,7 +168,7 @@ func TestLogFlood(t *testing.T) {
 // asked: it waits for conmon to go on before it asks again.
 func TestLogRotationTakenOver(t *testing.T) {
 	dir := t.TempDir()
-	r := &Runtime{dataDir: dir, logBytes: 1 << 20, logFiles: 3}
+	r := &Runtime{dataDir: dir, logs: LogLimits{Bytes: 1 << 20, Files: 3}}
 	rec := record{Container: agent.Container{ID: "c", LogPath: filepath.Join(dir, "0.log")}}
 	if err := os.MkdirAll(r.containerDir("c"), 0o700); err != nil {
 		t.Fatal(err)
