@@ -12,9 +12,9 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"windlass.dev/windlass/internal/condition"
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // period is how often the pods are swept.
@@ -23,7 +23,7 @@ const period = 20 * time.Second
 // Setup adds the sweeper to a manager; it runs once the manager starts.
 func Setup(mgr ctrl.Manager) error {
 	s := &sweeper{cache: mgr.GetClient(), live: mgr.GetAPIReader(), missing: map[string]time.Time{}}
-	return mgr.Add(manager.RunnableFunc(s.run))
+	return loop.Every(mgr, period, "Sweep pods", s.sweep)
 }
 
 // sweeper looks at all pods every period. What it remembers between two looks,
@@ -33,21 +33,6 @@ type sweeper struct {
 	live    client.Reader
 	missing map[string]time.Time
 	out     map[string]bool // nodes that are out of service
-}
-
-func (s *sweeper) run(ctx context.Context) error {
-	ticker := time.NewTicker(period)
-	defer ticker.Stop()
-	for {
-		if err := s.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			log.FromContext(ctx).Error(err, "Sweep pods")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
 }
 
 // sweep is one look: it reads, plans and deletes.

@@ -11,7 +11,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 const (
@@ -30,20 +31,7 @@ const (
 // Setup adds the sweeper to a manager; it runs once the manager starts.
 func Setup(mgr ctrl.Manager) error {
 	s := sweeper{reader: mgr.GetAPIReader(), writer: mgr.GetClient()}
-	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		ticker := time.NewTicker(period)
-		defer ticker.Stop()
-		for {
-			if err := s.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
-				log.FromContext(ctx).Error(err, "Sweep join tokens")
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-ticker.C:
-			}
-		}
-	}))
+	return loop.Every(mgr, period, "Sweep join tokens", s.sweep)
 }
 
 type sweeper struct {
