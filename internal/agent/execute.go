@@ -343,7 +343,7 @@ func (w *worker) removeWork(act Act) work {
 		return func() {
 			if keepLog {
 				w.seen.Removed[act.ID] = true
-				w.seen.kill(act.ID)
+				w.seen.kill(act.ID, time.Now())
 				return
 			}
 			w.seen.Containers = slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.ID == act.ID })
@@ -352,10 +352,10 @@ func (w *worker) removeWork(act Act) work {
 }
 
 // kill: a container was removed while it ran, as those of a pod that is gone are.
-func (seen *Observed) kill(id string) {
+func (seen *Observed) kill(id string, at time.Time) {
 	for i := range seen.Containers {
 		if c := &seen.Containers[i]; c.ID == id && c.Phase == ContainerRunning {
-			c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, exitKilled, time.Now()
+			c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, exitKilled, at
 		}
 	}
 }

@@ -374,7 +374,7 @@ func (s *schedule) remove(id string) {
 	delete(s.containers, id)
 	if s.pod.DeletionTimestamp != nil || s.gone {
 		s.seen.Removed[id] = true
-		s.seen.kill(id)
+		s.seen.kill(id, s.now)
 		return
 	}
 	s.seen.Containers = slices.DeleteFunc(s.seen.Containers, func(c Container) bool { return c.ID == id })

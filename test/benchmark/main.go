@@ -73,6 +73,7 @@ func (b *bench) parts() []part {
 		{name: "hollow", measure: b.hollow},
 		{name: "docker-run", measure: b.dockerRun},
 		{name: "docker-swarm", measure: b.dockerSwarm},
+		{name: "logs", measure: b.logs},
 		{name: "traffic", measure: b.traffic},
 		{name: "agent", measure: b.agent, apart: true},
 		{name: "overlay", measure: b.overlay, apart: true},
