@@ -74,6 +74,8 @@ type Container struct {
 	Image   string // the image reference that the pod's spec named
 	LogPath string
 
+	VolumeImageIDs []string // the images that its volumes are made of
+
 	Phase      ContainerPhase
 	Pid        int // 0 once exited
 	StartedAt  time.Time
@@ -105,6 +107,8 @@ type ContainerSpec struct {
 	Attempt int
 	Image   string // as the pod names it
 	ImageID string
+
+	VolumeImageIDs []string // the images that its volumes are made of, for the record
 
 	// Layers are the image's directories for overlay's lowerdir, topmost first.
 	Layers []string
@@ -150,6 +154,8 @@ type Mount struct {
 	Source      string
 	Destination string
 	ReadOnly    bool
+
+	NoExec bool // nothing in it can be run
 
 	// Recursive says whether what is mounted below Source is read-only too; it
 	// matters if ReadOnly.

@@ -207,16 +207,20 @@ func (w *worker) tellFailure(act Act, failure Failure) {
 func (w *worker) startWork(act Act) work {
 	a, pod, image, network := w.agent, withResources(w.pod, w.seen.Allotment.Containers), w.seen.Images[act.Container].Image, w.seen.Network
 	spec, group := containerSpecOf(pod, act.Container), w.podGroup(nil)
+	volumes := volumeImagesOf(spec, w.seen.Images)
 	target, targetErr := w.target(act.Container)
 	return func(ctx context.Context) (func(), error) {
 		if targetErr != nil {
 			return nil, &configError{targetErr}
 		}
+		if err := a.mountImageVolumes(pod, volumes); err != nil {
+			return nil, &configError{err}
+		}
 		want, err := a.containerSpec(ctx, pod, spec, act, image, network)
 		if err != nil {
 			return nil, err
 		}
-		want.PIDOf, want.Pod = target, group
+		want.PIDOf, want.Pod, want.VolumeImageIDs = target, group, imageIDs(volumes)
 		c, err := a.cfg.Runtime.Start(ctx, want)
 		if err != nil {
 			return nil, err
@@ -401,6 +405,11 @@ func containerSpecOf(pod *corev1.Pod, name string) *corev1.Container {
 	for i := range pod.Spec.EphemeralContainers {
 		if pod.Spec.EphemeralContainers[i].Name == name {
 			return asContainer(&pod.Spec.EphemeralContainers[i])
+		}
+	}
+	for _, c := range imageVolumes(pod) {
+		if c.Name == name {
+			return c
 		}
 	}
 	return &corev1.Container{Name: name}

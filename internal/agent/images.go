@@ -23,20 +23,20 @@ import (
 const imageRecheckEvery = 2 * time.Second
 
 // recheckImage looks whether what kept an image from being had has changed.
-func (l *life) recheckImage(u *unit) {
-	failure, failed := l.failure(ActEnsureImage, u.spec.Name)
-	if !failed || failure.Reason == ReasonInvalidImageName || l.seen.InFlight[Act{Kind: ActEnsureImage, Container: u.spec.Name}.Key()] {
+func (l *life) recheckImage(n needed) {
+	failure, failed := l.failure(ActEnsureImage, n.spec.Name)
+	if !failed || failure.Reason == ReasonInvalidImageName || l.seen.InFlight[Act{Kind: ActEnsureImage, Container: n.spec.Name}.Key()] {
 		return
 	}
 	due := failure.At.Add(imageRecheckEvery)
-	if checked := l.seen.ImageChecked[u.spec.Name]; checked.After(failure.At) {
+	if checked := l.seen.ImageChecked[n.spec.Name]; checked.After(failure.At) {
 		due = checked.Add(imageRecheckEvery)
 	}
 	if l.now.Before(due) {
 		l.wake(due)
 		return
 	}
-	l.do(Act{Kind: ActRecheckImage, Container: u.spec.Name, Attempt: u.nextAttempt(), Why: "image " + u.spec.Image + " could not be had"})
+	l.do(Act{Kind: ActRecheckImage, Container: n.spec.Name, Attempt: n.attempt, Why: "image " + n.spec.Image + " could not be had"})
 }
 
 // imageError is an image that cannot be had, with the reason for the status.
@@ -302,7 +302,9 @@ func ImagesInUse(ctx context.Context, runtime Runtime, pods client.Reader, nodeN
 		}
 	}
 	for _, c := range containers {
-		used[c.ImageID] = append(used[c.ImageID], cmp.Or(titles[c.PodUID], "container "+c.Name))
+		for _, id := range append(slices.Clone(c.VolumeImageIDs), c.ImageID) {
+			used[id] = append(used[id], cmp.Or(titles[c.PodUID], "container "+c.Name))
+		}
 	}
 	return used, nil
 }

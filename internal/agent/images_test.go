@@ -46,16 +46,16 @@ func TestImagesInUse(t *testing.T) {
 	finished := pod("done", "here", corev1.PodSucceeded, "no", "no", "no", "no")
 	finished.UID = "uid-done"
 	runtime := listRuntime{containers: []Container{
-		{Name: "a", PodUID: "uid-done", ImageID: "sha256:1", Phase: ContainerExited}, {Name: "b", PodUID: "uid-gone", ImageID: "sha256:2", Phase: ContainerRunning},
+		{Name: "a", PodUID: "uid-done", ImageID: "sha256:1", Phase: ContainerExited}, {Name: "b", PodUID: "uid-gone", ImageID: "sha256:2", VolumeImageIDs: []string{"sha256:3"}, Phase: ContainerRunning},
 	}}
 	pods := podReader{pods: []corev1.Pod{pod("web", "here", corev1.PodPending, "init", "main", "debug", "volume"), pod("far", "there", corev1.PodRunning, "no", "no", "no", "no"), finished}}
 	got, err := ImagesInUse(t.Context(), runtime, pods, "here")
 	web := []string{"pod default/web"}
-	want := map[string][]string{"init": web, "main": web, "debug": web, "volume": web, "sha256:1": {"pod default/done"}, "sha256:2": {"container b"}}
+	want := map[string][]string{"init": web, "main": web, "debug": web, "volume": web, "sha256:1": {"pod default/done"}, "sha256:2": {"container b"}, "sha256:3": {"container b"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
-	if got, err := ImagesInUse(t.Context(), runtime, nil, "here"); err != nil || len(got) != 2 {
+	if got, err := ImagesInUse(t.Context(), runtime, nil, "here"); err != nil || len(got) != 3 {
 		t.Errorf("without pods: %v, %v", got, err)
 	}
 	// Who cannot tell what is in use must not say that nothing is.

@@ -66,7 +66,7 @@ func (l *life) imagesReadyAt() time.Time {
 		if u.current != nil {
 			continue
 		}
-		if begun = false; !l.hasImage(u) {
+		if begun = false; len(l.lacking(u)) > 0 {
 			return time.Time{}
 		}
 	}

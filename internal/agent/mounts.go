@@ -62,7 +62,7 @@ func mountsOf(c *corev1.Container, volumes map[string]volume.Directory, dir stri
 		if err != nil {
 			return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 		}
-		mount := Mount{Source: source, Destination: m.MountPath, ReadOnly: m.ReadOnly || found.ReadOnly}
+		mount := Mount{Source: source, Destination: m.MountPath, ReadOnly: m.ReadOnly || found.ReadOnly, NoExec: found.NoExec}
 		if !filepath.IsAbs(mount.Destination) {
 			mount.Destination = "/" + mount.Destination
 		}

@@ -149,6 +149,7 @@ func (l *life) containerStatuses(units []*unit) []corev1.ContainerStatus {
 				status.User = &corev1.ContainerUser{Linux: c.User}
 			}
 			status.AllocatedResources, status.Resources = l.grantedTo(u)
+			status.VolumeMounts = l.volumeMountStatuses(u)
 			if u.spec.Lifecycle != nil {
 				status.StopSignal = u.spec.Lifecycle.StopSignal
 			}
@@ -237,8 +238,8 @@ func (l *life) waiting(u *unit) *corev1.ContainerStateWaiting {
 				"back-off %s restarting failed container=%s pod=%s", restartDelay(u.current, u.previous), u.spec.Name, l.podTitle())}
 		}
 	}
-	if failure, ok := l.failure(ActEnsureImage, u.spec.Name); ok {
-		return l.imageWaiting(u, failure)
+	if image, failure, ok := l.imageFailure(u); ok {
+		return l.imageWaiting(image, failure)
 	}
 	if failure, ok := l.failure(ActStart, u.spec.Name); ok {
 		return &corev1.ContainerStateWaiting{Reason: failure.Reason, Message: failure.Message}
@@ -271,7 +272,7 @@ func (l *life) obstacle() string {
 	return ""
 }
 
-func (l *life) imageWaiting(u *unit, failure Failure) *corev1.ContainerStateWaiting {
+func (l *life) imageWaiting(image string, failure Failure) *corev1.ContainerStateWaiting {
 	shown := failure.At.Add(imagePullShown)
 	switch {
 	case failure.Reason == ReasonInvalidImageName || failure.Reason == ReasonImageNeverPull || failure.Reason == ReasonImageInspect:
@@ -279,7 +280,7 @@ func (l *life) imageWaiting(u *unit, failure Failure) *corev1.ContainerStateWait
 		l.wake(shown)
 	default:
 		return &corev1.ContainerStateWaiting{Reason: ReasonImagePullBackOff,
-			Message: fmt.Sprintf("Back-off pulling image %q: %s: %s", u.spec.Image, failure.Reason, failure.Message)}
+			Message: fmt.Sprintf("Back-off pulling image %q: %s: %s", image, failure.Reason, failure.Message)}
 	}
 	return &corev1.ContainerStateWaiting{Reason: failure.Reason, Message: failure.Message}
 }

@@ -259,11 +259,14 @@ func (l *life) start(u *unit) {
 		}
 	}
 	attempt := u.nextAttempt()
-	if !l.hasImage(u) {
-		if !l.do(Act{Kind: ActEnsureImage, Container: u.spec.Name, Attempt: attempt, Why: "image " + u.spec.Image}) {
-			l.recheckImage(u)
+	lacking := l.lacking(u)
+	for _, image := range lacking {
+		if !l.do(Act{Kind: ActEnsureImage, Container: image.spec.Name, Attempt: image.attempt, Why: "image " + image.spec.Image}) {
+			l.recheckImage(image)
 		}
-		l.why("waiting for image %s", u.spec.Image)
+		l.why("waiting for image %s", image.spec.Image)
+	}
+	if len(lacking) > 0 {
 		return
 	}
 	if l.seen.InFlight[string(ActResize)] { // which has counted the containers that run
@@ -287,11 +290,6 @@ func (l *life) startReason(u *unit) string {
 		return "it could not be started"
 	}
 	return fmt.Sprintf("it ended with exit code %d", u.current.ExitCode)
-}
-
-func (l *life) hasImage(u *unit) bool {
-	found, ok := l.seen.Images[u.spec.Name]
-	return ok && found.Image != nil && found.Attempt == u.nextAttempt()
 }
 
 // forgetOldAttempts removes all but the last two records of each container.
@@ -358,7 +356,8 @@ func (l *life) tellBackOffs() {
 		case ReasonCrashLoopBackOff:
 			l.tell(name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", name, l.podTitle())
 		case ReasonImagePullBackOff:
-			l.tell(name, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", u.spec.Image)
+			image, _, _ := l.imageFailure(u)
+			l.tell(name, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", image)
 			l.tell(name, corev1.EventTypeWarning, "Failed", "Error: %s", waiting.Reason)
 		case ReasonContainerCreating, ReasonPodInitializing:
 			continue

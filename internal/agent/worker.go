@@ -227,7 +227,7 @@ func (w *worker) explain(d Decision) {
 // tell records an Event about the pod or one of its containers.
 func (w *worker) tell(e Event) {
 	path := ""
-	if e.Container != "" {
+	if e.Container != "" && !isImageVolume(e.Container) {
 		path = "spec.containers{" + e.Container + "}"
 		for i := range w.pod.Spec.EphemeralContainers {
 			if w.pod.Spec.EphemeralContainers[i].Name == e.Container {

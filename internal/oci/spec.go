@@ -230,7 +230,11 @@ func bindOptions(m agent.Mount) []string {
 	case corev1.MountPropagationBidirectional:
 		propagation = "rshared"
 	}
-	return []string{"rbind", propagation, access}
+	options := []string{"rbind", propagation, access}
+	if m.NoExec {
+		options = append(options, "noexec")
+	}
+	return options
 }
 
 // recursiveReadOnly: what is mounted below is read-only too, where that is asked

@@ -104,6 +104,7 @@ func newRecord(spec *agent.ContainerSpec) record {
 	return record{Class: classOf(spec.Pod.QOS), Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt,
 		ImageID: spec.ImageID, Image: spec.Image, LogPath: spec.LogPath, Phase: phaseCreating, Granted: &spec.Granted,
+		VolumeImageIDs: spec.VolumeImageIDs,
 	}, SharedPID: spec.PID != agent.ScopeOwn, SharedIPC: spec.IPC == agent.ScopePod}
 }
 

@@ -42,7 +42,7 @@ func (r fakeRuntime) Start(ctx context.Context, spec agent.ContainerSpec) (agent
 	}
 	c := &container{program: program, Container: agent.Container{
 		ID: spec.ID, PodUID: spec.PodUID, Name: spec.Name, Attempt: spec.Attempt, ImageID: spec.ImageID, Image: spec.Image,
-		LogPath: spec.LogPath, Granted: &spec.Granted, Phase: agent.ContainerRunning, Pid: 1000 + len(n.containers), StartedAt: time.Now(),
+		LogPath: spec.LogPath, Granted: &spec.Granted, VolumeImageIDs: spec.VolumeImageIDs, Phase: agent.ContainerRunning, Pid: 1000 + len(n.containers), StartedAt: time.Now(),
 	}}
 	n.containers[spec.ID] = c
 	if program.ExitAfter > 0 {

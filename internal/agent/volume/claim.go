@@ -20,6 +20,7 @@ type Claims interface {
 type Directory struct {
 	Path     string
 	ReadOnly bool // whatever the mounts say
+	NoExec   bool // nothing in it can be run
 
 	// Owned: files belong to the pod's fsGroup while it runs, as those of a local
 	// PersistentVolume do and those of a hostPath do not.

@@ -63,7 +63,7 @@ func (p *projector) volume(v *corev1.Volume) error {
 	case v.Projected != nil:
 		return p.projected(v.Projected)
 	}
-	return errors.New("volumes of this kind are not supported on this node (supported: configMap, downwardAPI, emptyDir, ephemeral, hostPath, persistentVolumeClaim, projected, secret)")
+	return errors.New("volumes of this kind are not supported on this node (supported: configMap, downwardAPI, emptyDir, ephemeral, hostPath, image, persistentVolumeClaim, projected, secret)")
 }
 
 func (p *projector) projected(v *corev1.ProjectedVolumeSource) error {

@@ -49,6 +49,8 @@ func Prepare(dir string, pod *corev1.Pod, from Sources) (time.Time, error) {
 			return time.Time{}, emptyDir(path, v.EmptyDir, pod, from.Facts)
 		case ClaimName(pod, v) != "":
 			return time.Time{}, claim(v, pod, from.Claims)
+		case v.Image != nil:
+			return time.Time{}, nil // MountImage, when it is there
 		default:
 			return project(path, v, pod, from)
 		}
@@ -71,7 +73,7 @@ func Refresh(dir string, pod *corev1.Pod, from Sources) (time.Time, error) {
 func Check(pod *corev1.Pod, from Sources) error {
 	from.Tokens = noTokens{}
 	_, err := each(pod, func(v *corev1.Volume) (time.Time, error) {
-		if v.HostPath != nil || v.EmptyDir != nil || ClaimName(pod, v) != "" {
+		if v.HostPath != nil || v.EmptyDir != nil || v.Image != nil || ClaimName(pod, v) != "" {
 			return time.Time{}, nil
 		}
 		return time.Time{}, newProjector("", pod, from).volume(v)
@@ -112,7 +114,7 @@ func Locate(dir string, pod *corev1.Pod, claims Claims) (map[string]Directory, e
 	places := map[string]Directory{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		place := Directory{Path: filepath.Join(dir, v.Name), ReadOnly: Projected(v)}
+		place := Directory{Path: filepath.Join(dir, v.Name), ReadOnly: Projected(v) || v.Image != nil, NoExec: v.Image != nil}
 		if v.HostPath != nil {
 			place.Path = v.HostPath.Path
 		}
