@@ -129,11 +129,11 @@ func ensureEndpoint(ctx context.Context, client kubernetes.Interface, cfg Config
 	if err != nil {
 		return err
 	}
-	_, err = client.CoreV1().Endpoints(metav1.NamespaceDefault).Update(ctx, &corev1.Endpoints{ //nolint:staticcheck // clients of old read it
+	_, err = client.CoreV1().Endpoints(metav1.NamespaceDefault).Update(ctx, &corev1.Endpoints{ // clients of old read it
 		ObjectMeta: metav1.ObjectMeta{Name: kubernetesService, Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"}},
-		Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // as above
-			Addresses: []corev1.EndpointAddress{{IP: address}},                                   //nolint:staticcheck // as above
-			Ports:     []corev1.EndpointPort{{Name: name, Port: portNumber, Protocol: protocol}}, //nolint:staticcheck // as above
+		Subsets: []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: address}},
+			Ports:     []corev1.EndpointPort{{Name: name, Port: portNumber, Protocol: protocol}},
 		}},
 	}, metav1.UpdateOptions{})
 	return err

@@ -147,7 +147,7 @@ func (e eviction) budgetOf(ctx context.Context, pod *corev1.Pod) (*policyv1.PodD
 	case 1:
 		return found[0].DeepCopy(), nil
 	}
-	return nil, apierrors.NewInternalError(errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")) //nolint:staticcheck // Kubernetes' words
+	return nil, apierrors.NewInternalError(errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")) // Kubernetes' words
 }
 
 // mayGoUnready: a pod that is not ready can go without a disruption being taken.

@@ -45,7 +45,7 @@ func serveAgent(t *testing.T, server *apiservertest.Server, handler http.Handler
 		t.Fatal(err)
 	}
 	s := httptest.NewUnstartedServer(handler)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: server.Authority.Pool()} //nolint:gosec // a test
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: server.Authority.Pool()} // a test
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().(*net.TCPAddr).AddrPort()

@@ -145,9 +145,9 @@ func (n namespaces) mark(ctx context.Context, name string, validate rest.Validat
 func collectionFinalizers(finalizers []string, options *metav1.DeleteOptions) []string {
 	var wanted string
 	switch {
-	case options.PropagationPolicy == nil && options.OrphanDependents == nil: //nolint:staticcheck // clients of old still send it
+	case options.PropagationPolicy == nil && options.OrphanDependents == nil: // clients of old still send it
 		return finalizers
-	case options.PropagationPolicy == nil && *options.OrphanDependents, //nolint:staticcheck // as above
+	case options.PropagationPolicy == nil && *options.OrphanDependents,
 		options.PropagationPolicy != nil && *options.PropagationPolicy == metav1.DeletePropagationOrphan:
 		wanted = metav1.FinalizerOrphanDependents
 	case options.PropagationPolicy != nil && *options.PropagationPolicy == metav1.DeletePropagationForeground:

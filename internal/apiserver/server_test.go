@@ -48,7 +48,7 @@ func TestStartsWithSystemObjects(t *testing.T) {
 	if service.Spec.ClusterIP != "10.43.0.1" {
 		t.Errorf("kubernetes has the address %s", service.Spec.ClusterIP)
 	}
-	endpoints := must[*corev1.Endpoints](t)(client.CoreV1().Endpoints("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})) //nolint:staticcheck // served for clients of old
+	endpoints := must[*corev1.Endpoints](t)(client.CoreV1().Endpoints("default").Get(t.Context(), "kubernetes", metav1.GetOptions{})) // served for clients of old
 	if got := endpoints.Subsets[0].Addresses[0].IP; got != "192.0.2.1" {
 		t.Errorf("kubernetes is at %s", got)
 	}
@@ -84,7 +84,7 @@ func TestStateOutlivesTheServer(t *testing.T) {
 
 func peerCertificate(t *testing.T, url string) *x509.Certificate {
 	t.Helper()
-	connection, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // only looked at
+	connection, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), &tls.Config{InsecureSkipVerify: true}) // only looked at
 	if err != nil {
 		t.Fatal(err)
 	}

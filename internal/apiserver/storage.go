@@ -153,7 +153,7 @@ func (s storageAdmission) Validate(ctx context.Context, a admission.Attributes, 
 		return nil
 	}
 	if old.Status.Phase != corev1.ClaimBound {
-		return admission.NewForbidden(a, errors.New("Only bound persistent volume claims can be expanded")) //nolint:staticcheck // Kubernetes' words
+		return admission.NewForbidden(a, errors.New("Only bound persistent volume claims can be expanded")) // Kubernetes' words
 	}
 	if s.growing(ctx, claim) {
 		return nil

@@ -106,7 +106,7 @@ func (r *reconciler) tell(before *policyv1.PodDisruptionBudget, status policyv1.
 func (r *reconciler) pods(ctx context.Context, budget *policyv1.PodDisruptionBudget) ([]*corev1.Pod, error) {
 	selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
 	if err != nil {
-		return nil, nil //nolint:nilerr // validation lets none in; it selects nothing
+		return nil, nil // validation lets none in; it selects nothing
 	}
 	var list corev1.PodList
 	if err := r.client.List(ctx, &list, client.InNamespace(budget.Namespace), client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {

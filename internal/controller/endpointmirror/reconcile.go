@@ -70,7 +70,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	case err == nil, apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
-		return ctrl.Result{Requeue: true}, nil //nolint:staticcheck // with its growing pause, until the cache has caught up
+		return ctrl.Result{Requeue: true}, nil // with its growing pause, until the cache has caught up
 	}
 	if endpoints != nil {
 		r.recorder.Eventf(endpoints, corev1.EventTypeWarning, "FailedToUpdateEndpointSlices", "Error mirroring Endpoints %s to EndpointSlices: %v", req, err)

@@ -17,8 +17,8 @@ const limit = 1000
 // desired returns the Endpoints that a Service's slices amount to: one subset
 // for each set of ports, ready addresses apart from those that are not, and
 // terminating ones in neither.
-func desired(service *corev1.Service, endpointSlices []discoveryv1.EndpointSlice) *corev1.Endpoints { //nolint:staticcheck // the legacy kind is this package's purpose
-	endpoints := &corev1.Endpoints{ //nolint:staticcheck
+func desired(service *corev1.Service, endpointSlices []discoveryv1.EndpointSlice) *corev1.Endpoints { // the legacy kind is this package's purpose
+	endpoints := &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   service.Namespace,
 			Name:        service.Name,
@@ -51,9 +51,9 @@ func desired(service *corev1.Service, endpointSlices []discoveryv1.EndpointSlice
 
 // subsetOf translates one slice, at most room addresses of it, and reports
 // whether that cut some off.
-func subsetOf(slice *discoveryv1.EndpointSlice, room int) (subset corev1.EndpointSubset, cut bool) { //nolint:staticcheck
+func subsetOf(slice *discoveryv1.EndpointSlice, room int) (subset corev1.EndpointSubset, cut bool) {
 	for _, port := range slice.Ports {
-		subset.Ports = append(subset.Ports, corev1.EndpointPort{ //nolint:staticcheck
+		subset.Ports = append(subset.Ports, corev1.EndpointPort{
 			Name: ptr.Deref(port.Name, ""), Port: ptr.Deref(port.Port, 0),
 			Protocol: ptr.Deref(port.Protocol, corev1.ProtocolTCP), AppProtocol: port.AppProtocol,
 		})
@@ -66,7 +66,7 @@ func subsetOf(slice *discoveryv1.EndpointSlice, room int) (subset corev1.Endpoin
 			return subset, true
 		}
 		room--
-		address := corev1.EndpointAddress{ //nolint:staticcheck
+		address := corev1.EndpointAddress{
 			IP: endpoint.Addresses[0], Hostname: ptr.Deref(endpoint.Hostname, ""),
 			NodeName: endpoint.NodeName, TargetRef: endpoint.TargetRef,
 		}
@@ -76,7 +76,7 @@ func subsetOf(slice *discoveryv1.EndpointSlice, room int) (subset corev1.Endpoin
 			subset.NotReadyAddresses = append(subset.NotReadyAddresses, address)
 		}
 	}
-	byIP := func(a, b corev1.EndpointAddress) int { return cmp.Compare(a.IP, b.IP) } //nolint:staticcheck
+	byIP := func(a, b corev1.EndpointAddress) int { return cmp.Compare(a.IP, b.IP) }
 	slices.SortFunc(subset.Addresses, byIP)
 	slices.SortFunc(subset.NotReadyAddresses, byIP)
 	return subset, false

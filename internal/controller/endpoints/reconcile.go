@@ -91,8 +91,8 @@ func (r *reconciler) wait(service types.NamespacedName) time.Duration {
 	return 0
 }
 
-func (r *reconciler) write(ctx context.Context, want *corev1.Endpoints) error { //nolint:staticcheck
-	var have corev1.Endpoints //nolint:staticcheck
+func (r *reconciler) write(ctx context.Context, want *corev1.Endpoints) error {
+	var have corev1.Endpoints
 	err := r.client.Get(ctx, client.ObjectKeyFromObject(want), &have)
 	if apierrors.IsNotFound(err) {
 		if err := r.client.Create(ctx, want); err != nil {
@@ -122,7 +122,7 @@ func (r *reconciler) write(ctx context.Context, want *corev1.Endpoints) error { 
 
 // remove deletes the Endpoints of a Service that is gone.
 func (r *reconciler) remove(ctx context.Context, service types.NamespacedName) error {
-	endpoints := &corev1.Endpoints{} //nolint:staticcheck
+	endpoints := &corev1.Endpoints{}
 	endpoints.Namespace, endpoints.Name = service.Namespace, service.Name
 	if err := r.client.Delete(ctx, endpoints); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete the Endpoints of Service %s: %w", service, err)

@@ -39,7 +39,7 @@ func shared() map[schema.GroupKind]client.Object {
 		{Kind: "Node"}:                                     &corev1.Node{},
 		{Kind: "Namespace"}:                                &corev1.Namespace{},
 		{Kind: "Service"}:                                  &corev1.Service{},
-		{Kind: "Endpoints"}:                                &corev1.Endpoints{}, //nolint:staticcheck // still served, and written by us
+		{Kind: "Endpoints"}:                                &corev1.Endpoints{}, // still served, and written by us
 		{Kind: "ConfigMap"}:                                &corev1.ConfigMap{},
 		{Kind: "ServiceAccount"}:                           &corev1.ServiceAccount{},
 		{Kind: "ReplicationController"}:                    &corev1.ReplicationController{},

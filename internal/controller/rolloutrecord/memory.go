@@ -14,22 +14,22 @@ import (
 )
 
 // maxNotes bounds how many sizes, and how many pods that are gone, are kept for
-// a Deployment until its next decision.
+// a target until its next decision.
 const maxNotes = 10_000
 
 // memory holds what the watches saw, until it is in a book, and the books.
 // Everything that the watches do with it takes the same time however much there
 // is.
 type memory struct {
-	mu          sync.Mutex
-	now         func() time.Time
-	deployments map[types.NamespacedName]*notes
-	pods        map[types.UID]Seen
-	sets        map[types.UID]Beginning
-	active      map[types.UID]struct{} // pods of StatefulSets
+	mu      sync.Mutex
+	now     func() time.Time
+	targets map[types.NamespacedName]*notes
+	pods    map[types.UID]Seen
+	sets    map[types.UID]Beginning
+	active  map[types.UID]struct{} // pods of StatefulSets
 }
 
-// notes are what is remembered of a Deployment.
+// notes are what is remembered of a target.
 type notes struct {
 	uid   types.UID
 	books map[int64]Book
@@ -48,28 +48,28 @@ type notes struct {
 
 func newMemory(now func() time.Time) *memory {
 	return &memory{
-		now:         now,
-		deployments: map[types.NamespacedName]*notes{},
-		pods:        map[types.UID]Seen{},
-		sets:        map[types.UID]Beginning{},
-		active:      map[types.UID]struct{}{},
+		now:     now,
+		targets: map[types.NamespacedName]*notes{},
+		pods:    map[types.UID]Seen{},
+		sets:    map[types.UID]Beginning{},
+		active:  map[types.UID]struct{}{},
 	}
 }
 
-// of returns the notes of a Deployment. The lock is held.
-func (m *memory) of(deployment types.NamespacedName) *notes {
-	n := m.deployments[deployment]
+// of returns the notes of a target. The lock is held.
+func (m *memory) of(target types.NamespacedName) *notes {
+	n := m.targets[target]
 	if n == nil {
 		n = &notes{books: map[int64]Book{}, made: map[int64]*v1alpha1.RolloutRecord{}, gone: map[types.UID][]Pod{}}
-		m.deployments[deployment] = n
+		m.targets[target] = n
 	}
 	return n
 }
 
-// seeSet notes the size and the revision of a set of a Deployment, which differ
+// seeSet notes the size and the revision of a set of a target, which differ
 // from before; before is nil when the set was not known, and fresh says that it
 // is new and not only new to us.
-func (m *memory) seeSet(deployment types.NamespacedName, before, set *appsv1.ReplicaSet, fresh bool) {
+func (m *memory) seeSet(target types.NamespacedName, before, set *appsv1.ReplicaSet, fresh bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, revision := m.now(), rollout.RevisionOf(set)
@@ -83,7 +83,7 @@ func (m *memory) seeSet(deployment types.NamespacedName, before, set *appsv1.Rep
 	case fresh:
 		size.From = ptr.To[int32](0)
 	}
-	n := m.of(deployment)
+	n := m.of(target)
 	n.idle = false
 	if (size.From == nil || *size.From != size.To) && len(n.sizes) < maxNotes {
 		n.sizes = append(n.sizes, size)
@@ -106,14 +106,14 @@ func (m *memory) seePod(pod *corev1.Pod) {
 	m.pods[pod.UID] = seen
 }
 
-// losePod keeps the last state of a pod of a Deployment's set that is gone. It
+// losePod keeps the last state of a pod of a target's set that is gone. It
 // says whether the pod was the last one that was waited for.
-func (m *memory) losePod(deployment types.NamespacedName, set types.UID, pod *corev1.Pod) (last bool) {
+func (m *memory) losePod(target types.NamespacedName, set types.UID, pod *corev1.Pod) (last bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	seen, now := m.pods[pod.UID], m.now()
 	delete(m.pods, pod.UID)
-	n := m.of(deployment)
+	n := m.of(target)
 	if n.idle {
 		return false
 	}
@@ -124,34 +124,34 @@ func (m *memory) losePod(deployment types.NamespacedName, set types.UID, pod *co
 	return n.stopping == 0
 }
 
-// forgetPod drops what was seen of a pod that is gone and of no Deployment.
+// forgetPod drops what was seen of a pod that is gone and of no target.
 func (m *memory) forgetPod(pod types.UID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.pods, pod)
 }
 
-// wakes says whether what happens to the pods of a Deployment matters.
-func (m *memory) wakes(deployment types.NamespacedName) bool {
+// wakes says whether what happens to the pods of a target matters.
+func (m *memory) wakes(target types.NamespacedName) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.deployments[deployment]
+	n := m.targets[target]
 	return n == nil || !n.idle
 }
 
-// forget drops all that is known of a Deployment that is gone.
-func (m *memory) forget(deployment types.NamespacedName) {
+// forget drops all that is known of a target that is gone.
+func (m *memory) forget(target types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.deployments, deployment)
+	delete(m.targets, target)
 }
 
 // tell completes facts with what is remembered, and takes the sizes and the pods
 // that are gone out of the memory: the books that follow from the facts hold them.
-func (m *memory) tell(deployment types.NamespacedName, f *Facts) {
+func (m *memory) tell(target types.NamespacedName, f *Facts) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.of(deployment)
+	n := m.of(target)
 	if n.uid != f.Deployment.UID {
 		n.uid, n.books, n.made = f.Deployment.UID, map[int64]Book{}, map[int64]*v1alpha1.RolloutRecord{}
 	}
@@ -185,10 +185,10 @@ func (m *memory) tell(deployment types.NamespacedName, f *Facts) {
 }
 
 // keep remembers what a decision left open.
-func (m *memory) keep(deployment types.NamespacedName, plan Plan) {
+func (m *memory) keep(target types.NamespacedName, plan Plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.of(deployment)
+	n := m.of(target)
 	n.books = plan.Books
 	n.stopping = plan.Stopping - countGone(n)
 	n.idle = len(plan.Books) == 0 && len(n.sizes) == 0
@@ -202,24 +202,24 @@ func countGone(n *notes) (count int) {
 }
 
 // made remembers a record that was created, until the cache has it.
-func (m *memory) made(deployment types.NamespacedName, record *v1alpha1.RolloutRecord) {
+func (m *memory) made(target types.NamespacedName, record *v1alpha1.RolloutRecord) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.of(deployment).made[record.Spec.Revision] = record
+	m.of(target).made[record.Spec.Revision] = record
 }
 
 // unmade forgets a record that turned out to be gone.
-func (m *memory) unmade(deployment types.NamespacedName, revision int64) {
+func (m *memory) unmade(target types.NamespacedName, revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.of(deployment).made, revision)
+	delete(m.of(target).made, revision)
 }
 
 // wrote remembers that a status was written.
-func (m *memory) wrote(deployment types.NamespacedName, revision int64, status v1alpha1.RolloutRecordStatus) {
+func (m *memory) wrote(target types.NamespacedName, revision int64, status v1alpha1.RolloutRecordStatus) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.of(deployment)
+	n := m.of(target)
 	if book, ok := n.books[revision]; ok {
 		book.Written = &status
 		n.books[revision] = book

@@ -127,28 +127,28 @@ func (r *reconciler) list(ctx context.Context, into client.ObjectList, namespace
 
 // carryOut writes what was decided, and says whether it made a record, which has
 // no status yet.
-func (r *reconciler) carryOut(ctx context.Context, deployment types.NamespacedName, plan Plan) (made bool, err error) {
+func (r *reconciler) carryOut(ctx context.Context, target types.NamespacedName, plan Plan) (made bool, err error) {
 	var errs []error
 	if plan.Create != nil {
 		record, err := r.writer.create(ctx, plan.Create)
 		if record != nil {
-			r.memory.made(deployment, record)
+			r.memory.made(target, record)
 		}
 		made = record != nil
 		errs = append(errs, err)
 	}
 	for _, change := range plan.Causes {
-		errs = append(errs, r.writer.setCause(ctx, deployment.Namespace, change))
+		errs = append(errs, r.writer.setCause(ctx, target.Namespace, change))
 	}
 	for _, change := range plan.Statuses {
-		err := r.writer.setStatus(ctx, deployment.Namespace, change.Record, &change.Status)
+		err := r.writer.setStatus(ctx, target.Namespace, change.Record, &change.Status)
 		switch {
 		case apierrors.IsNotFound(err):
-			r.memory.unmade(deployment, change.Revision)
+			r.memory.unmade(target, change.Revision)
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			r.memory.wrote(deployment, change.Revision, change.Status)
+			r.memory.wrote(target, change.Revision, change.Status)
 		}
 	}
 	return made, errors.Join(errs...)

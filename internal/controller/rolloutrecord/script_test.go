@@ -317,7 +317,7 @@ func (w *world) decide(t *testing.T) string {
 		}
 	}
 	out := plan.String()
-	if w.memory.deployments[key].idle {
+	if w.memory.targets[key].idle {
 		out += "nothing is open\n"
 	}
 	return out
