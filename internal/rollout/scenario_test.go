@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/datadriven"
 	appsv1 "k8s.io/api/apps/v1"
@@ -82,14 +81,6 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) (string, error) {
 		var err error
 		w.edit(func(deployment *appsv1.Deployment) { err = change(deployment, d.CmdArgs) })
 		return "", err
-	case "undo":
-		var to int64
-		d.MaybeScanArgs(t, "to", &to)
-		return "", w.undo(to)
-	case "step":
-		crash := -1
-		d.MaybeScanArgs(t, "crash", &crash)
-		return w.step(crash)
 	case "ready", "unready", "fail":
 		return w.podsChange(t, d)
 	case "delete":
@@ -100,14 +91,6 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) (string, error) {
 		w.set(d.CmdArgs[0].Key).Spec.Replicas = ptr.To(int32(n))
 		w.settle()
 		return "", err
-	case "stop":
-		return fmt.Sprintln(pods(int32(w.reap()), "pod"), "gone"), nil
-	case "advance":
-		by, err := time.ParseDuration(d.CmdArgs[0].Key)
-		w.now = w.now.Add(by)
-		return "", err
-	case "run":
-		return w.run()
 	case "history":
 		return w.history(), nil
 	case "conditions":
@@ -118,18 +101,12 @@ func (w *world) command(t *testing.T, d *datadriven.TestData) (string, error) {
 		return b.String(), nil
 	case "waits", "rejected":
 		return w.podsGoWrong(t, d)
-	case "namespace":
-		w.onFailure = ""
-		if len(d.CmdArgs) > 0 {
-			w.onFailure = v1alpha1.FailurePolicy(d.CmdArgs[0].Vals[0])
-		}
-		return "", nil
 	case "annotations":
 		return w.annotations(), nil
 	case "budgets":
 		return budgets(d.Input)
 	}
-	return "", fmt.Errorf("no command %q", d.Cmd)
+	return command(t, w, d)
 }
 
 // change sets fields of a Deployment by short names.

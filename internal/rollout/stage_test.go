@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"testing"
 	"time"
 
+	"github.com/cockroachdb/datadriven"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,6 +42,37 @@ type acted interface {
 	carryOut(Step) error
 	settle()       // lets those act who carry out what was written
 	succeed() bool // lets pods stop and become ready, and says whether any did
+	reap() int     // takes away the pods that were told to stop, and says how many
+	undo(to int64) error
+}
+
+// command runs a command that scripts about both kinds have.
+func command(t *testing.T, w acted, d *datadriven.TestData) (string, error) {
+	switch d.Cmd {
+	case "undo":
+		var to int64
+		d.MaybeScanArgs(t, "to", &to)
+		return "", w.undo(to)
+	case "step":
+		crash := -1
+		d.MaybeScanArgs(t, "crash", &crash)
+		return step(w, crash)
+	case "run":
+		return run(w)
+	case "stop":
+		return fmt.Sprintln(pods(int32(w.reap()), "pod"), "gone"), nil
+	case "advance":
+		by, err := time.ParseDuration(d.CmdArgs[0].Key)
+		w.here().now = w.here().now.Add(by)
+		return "", err
+	case "namespace":
+		w.here().onFailure = ""
+		if len(d.CmdArgs) > 0 {
+			w.here().onFailure = v1alpha1.FailurePolicy(d.CmdArgs[0].Vals[0])
+		}
+		return "", nil
+	}
+	return "", fmt.Errorf("no command %q", d.Cmd)
 }
 
 // step decides and carries out the first steps of the plan, or all when few is

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/datadriven"
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,24 +25,8 @@ func (w *statefulWorld) command(t *testing.T, d *datadriven.TestData) (string, e
 		var err error
 		w.edit(func(set *appsv1.StatefulSet) { err = changeStateful(set, d.CmdArgs) })
 		return "", err
-	case "undo":
-		var to int64
-		d.MaybeScanArgs(t, "to", &to)
-		return "", w.undo(to)
-	case "step":
-		crash := -1
-		d.MaybeScanArgs(t, "crash", &crash)
-		return w.step(crash)
-	case "run":
-		return w.run()
 	case "ready", "unready", "fail", "delete", "waits", "relabel", "orphan":
 		return w.podsChange(t, d)
-	case "stop":
-		return fmt.Sprintln(pods(int32(w.reap()), "pod"), "gone"), nil
-	case "advance":
-		by, err := time.ParseDuration(d.CmdArgs[0].Key)
-		w.now = w.now.Add(by)
-		return "", err
 	case "pods":
 		return w.show(), nil
 	case "manifest":
@@ -58,11 +41,8 @@ func (w *statefulWorld) command(t *testing.T, d *datadriven.TestData) (string, e
 			fmt.Fprintf(&b, "%s: %s\n", key, w.set.Annotations[key])
 		}
 		return b.String(), nil
-	case "namespace":
-		w.onFailure = v1alpha1.FailurePolicy(d.CmdArgs[0].Vals[0])
-		return "", nil
 	}
-	return "", fmt.Errorf("no command %q", d.Cmd)
+	return command(t, w, d)
 }
 
 // changeStateful sets fields of a StatefulSet by short names.
