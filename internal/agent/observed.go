@@ -92,6 +92,7 @@ type Memory struct {
 	Listening map[string]bool   // container IDs whose declared ports have all listened
 	Told      map[string]string // container name to the back-off that an Event has told
 	Again     map[string]bool   // container IDs that are ended to be started anew, whatever their policy says
+	Anew      bool              // the whole pod begins anew: no main container has been started since
 	Drain     Drain
 	Resizing  Resizing
 	ExpiredAt time.Time // when the pod was first seen to have outlived its activeDeadlineSeconds
@@ -117,6 +118,9 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 		Memory:       Memory{Listening: map[string]bool{}, Told: map[string]string{}, Again: recallAgain(pod, containers)},
 	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
+	seen.Memory.Anew = slices.ContainsFunc(containers, func(c Container) bool {
+		return seen.Memory.Again[c.ID] && slices.ContainsFunc(pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name })
+	})
 	recallGrants(pod, seen.Containers)
 	seen.Allotment = recallAllotment(pod, seen.Containers)
 	seen.Memory.Resizing.Started = seen.Allotment.Generation

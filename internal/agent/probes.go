@@ -208,6 +208,9 @@ func (l *life) condemnation(u *unit) (sentence, bool) {
 	if !u.running() {
 		return sentence{}, false
 	}
+	if cause := l.restartsAll(); cause != nil {
+		return restartAllSentence(u, cause), true
+	}
 	for _, kind := range []ProbeKind{StartupProbe, LivenessProbe} {
 		state := l.seen.Probes[ProbeKey{u.current.ID, kind}]
 		if probeOf(u.spec, kind) == nil || !state.Failed {

@@ -67,6 +67,14 @@ func newSchedule(t *rapid.T) *schedule {
 		pod.Spec.ActiveDeadlineSeconds = new(int64)
 		*pod.Spec.ActiveDeadlineSeconds = 30
 	}
+	if rapid.Bool().Draw(t, "all") {
+		never := corev1.ContainerRestartPolicyNever
+		pod.Spec.Containers[1].RestartPolicy = &never
+		pod.Spec.Containers[1].RestartPolicyRules = []corev1.ContainerRestartRule{{
+			Action:    corev1.ContainerRestartRuleActionRestartAllContainers,
+			ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{1}},
+		}}
+	}
 	pod.Spec.InitContainers = pod.Spec.InitContainers[:rapid.IntRange(0, 2).Draw(t, "inits")]
 	s := &schedule{T: t, now: stepEpoch, pod: pod, containers: map[string]Container{},
 		tried: map[string]bool{}, begun: map[string]bool{}, hooked: map[string]bool{}}

@@ -29,12 +29,20 @@ func (r restart) orOwn(c *corev1.Container) restart {
 	return restart{policy: corev1.RestartPolicy(*c.RestartPolicy), rules: c.RestartPolicyRules}
 }
 
-func (r restart) wants(exitCode int) bool {
-	for _, rule := range r.rules {
+// rule is the first that an end with this code matches, nil if none does.
+func (r restart) rule(exitCode int) *corev1.ContainerRestartRule {
+	for i, rule := range r.rules {
 		if codes := rule.ExitCodes; codes != nil &&
 			slices.Contains(codes.Values, int32(exitCode)) == (codes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-			return true // every action starts it again
+			return &r.rules[i]
 		}
+	}
+	return nil
+}
+
+func (r restart) wants(exitCode int) bool {
+	if r.rule(exitCode) != nil {
+		return true // every action starts it again
 	}
 	return r.policy == corev1.RestartPolicyAlways || r.policy == corev1.RestartPolicyOnFailure && exitCode != 0
 }

@@ -88,7 +88,9 @@ func (l *life) phaseByContainers() corev1.PodPhase {
 				return corev1.PodFailed
 			}
 		}
-		return corev1.PodPending
+		if !l.mainsEverBegun() {
+			return corev1.PodPending
+		}
 	}
 	failed, waiting := false, false
 	for _, u := range l.mains {
@@ -340,6 +342,7 @@ func (l *life) conditions(status *corev1.PodStatus) {
 	l.condition(status, ready)
 
 	l.resizeConditions(status)
+	l.restartAllCondition(status)
 	if v := l.seen.Verdict; v != nil && v.Evicted {
 		l.condition(status, corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: v.Message})
 	}

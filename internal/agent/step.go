@@ -85,6 +85,7 @@ func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 
 func (l *life) decide() Decision {
 	l.d.Status = l.status()
+	l.d.Memory.Anew = l.d.Memory.Anew && !l.mainsBegun()
 	maps.DeleteFunc(l.d.Memory.Again, func(id string, _ bool) bool {
 		return !slices.ContainsFunc(l.all(), func(u *unit) bool { return u.current != nil && u.current.ID == id })
 	})
@@ -155,6 +156,12 @@ func (l *life) failure(kind ActKind, container string) (Failure, bool) {
 
 // advance brings the pod towards all its containers running.
 func (l *life) advance() {
+	if cause := l.restartsAll(); cause != nil {
+		if l.restartCondemned(); !l.beginAnew(cause) {
+			l.observe()
+			return
+		}
+	}
 	if l.mainsDone() { // what still runs ends, and is not restarted
 		l.endRunning()
 	} else {
@@ -224,8 +231,14 @@ func (l *life) wantedInTurn() []*unit {
 	return wanted
 }
 
-// mainsBegun: a main container has been started once, so initialisation is over.
+// mainsBegun: a main container has been started, so initialisation is over; if the pod
+// begins anew, since then.
 func (l *life) mainsBegun() bool {
+	return slices.ContainsFunc(l.mains, func(u *unit) bool { return u.current != nil && !(l.d.Memory.Anew && u.again && u.exited()) })
+}
+
+// mainsEverBegun: a main container has been started at some time.
+func (l *life) mainsEverBegun() bool {
 	return slices.ContainsFunc(l.mains, func(u *unit) bool { return u.current != nil })
 }
 

@@ -292,11 +292,11 @@ func describeStatus(before, now *corev1.PodStatus) string {
 			fmt.Fprintf(&b, "status %s=%s %s\n", c.Type, c.Status, c.Reason)
 		}
 	}
-	for _, kind := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress} {
+	for _, kind := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting} {
 		old, c := conditionOf(before, kind), conditionOf(now, kind)
 		switch {
-		case c != nil && (old == nil || old.Reason != c.Reason || old.Message != c.Message):
-			fmt.Fprintf(&b, "status %s=%s %s (%s)\n", kind, c.Status, c.Reason, c.Message)
+		case c != nil && (old == nil || old.Status != c.Status || old.Reason != c.Reason || old.Message != c.Message):
+			fmt.Fprintln(&b, strings.TrimSuffix(strings.TrimSpace(fmt.Sprintf("status %s=%s %s (%s)", kind, c.Status, c.Reason, c.Message)), "  ()"))
 		case c == nil && old != nil:
 			fmt.Fprintf(&b, "status no %s\n", kind)
 		}

@@ -131,8 +131,8 @@ func fromTerminated(attempt int, status *corev1.ContainerStatus, ended *corev1.C
 func (u *unit) running() bool { return u.current != nil && u.current.Phase == ContainerRunning }
 func (u *unit) exited() bool  { return u.current != nil && u.current.Phase == ContainerExited }
 
-// completed: the container has ended as it should.
-func (u *unit) completed() bool { return u.exited() && u.current.ExitCode == 0 }
+// completed: the container has ended as it should, and does not begin anew.
+func (u *unit) completed() bool { return u.exited() && u.current.ExitCode == 0 && !u.again }
 
 // restarts: the container has ended and its policy wants it started again.
 func (u *unit) restarts() bool { return u.exited() && (u.again || u.restartsAfter(u.current.ExitCode)) }

@@ -25,6 +25,7 @@ var setup struct {
 	binary    string
 	kubectl   string
 	webapp    string
+	speaker   string
 	hub       string // the registry that stands for the public one
 	apiclient string
 	shared    *harness.Cluster
@@ -95,6 +96,9 @@ func prepare(ctx context.Context, dir string) error {
 	if setup.apiclient, err = harness.Build(root, dir, "./test/e2e/apiclient"); err != nil {
 		return err
 	}
+	if setup.speaker, err = harness.Build(root, dir, "./test/e2e/speaker"); err != nil {
+		return err
+	}
 	setup.shared = newCluster(filepath.Join(dir, "shared"))
 	if err := mirrorHub(setup.shared.Dir); err != nil {
 		return err
@@ -136,6 +140,7 @@ func images() []harness.Image {
 	list := []harness.Image{
 		harness.Busybox("busybox:1"),
 		apiClient("apiclient:1"),
+		{Ref: "speaker:1", Files: map[string]string{"/speaker": setup.speaker}, Entrypoint: []string{"/speaker"}},
 		harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp),
 		harness.WebApp("httpd:2.2.32", "2.2.32", setup.webapp),
 		harness.WebApp("flask-app:1.0", "1.0", setup.webapp, "PORT=5000"),
