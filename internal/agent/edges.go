@@ -89,6 +89,9 @@ type Container struct {
 
 	User *corev1.LinuxContainerUser // as whom its first process began; nil if that is not known
 
+	// EarlierBoot: the machine was started again since this attempt began.
+	EarlierBoot bool `json:"-"`
+
 	// StartError is why the attempt came to nothing. Only the agent knows of
 	// such attempts: a Runtime keeps no record of what it could not start.
 	StartError string

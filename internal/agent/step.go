@@ -199,7 +199,8 @@ func (l *life) wanted() []*unit {
 }
 
 // wantedInTurn returns those of the pod's own containers that should be running
-// and are not, as far as their turn has come.
+// and are not, as far as their turn has come. Init containers run once in each boot
+// of the machine: what they have made may be gone with the one before.
 func (l *life) wantedInTurn() []*unit {
 	var wanted []*unit
 	want := func(u *unit) {
@@ -207,7 +208,7 @@ func (l *life) wantedInTurn() []*unit {
 			wanted = append(wanted, u)
 		}
 	}
-	begun := l.mainsBegun()
+	begun := slices.ContainsFunc(l.mains, (*unit).triedInThisBoot)
 	for _, u := range l.inits {
 		switch {
 		case u.kind == sidecarUnit:
@@ -216,9 +217,13 @@ func (l *life) wantedInTurn() []*unit {
 				l.why("waiting for sidecar %s to start", u.spec.Name)
 				return wanted
 			}
-		case begun || u.completed():
+		case begun || u.completed() && u.triedInThisBoot():
 		default:
-			want(u)
+			if u.completed() {
+				wanted = append(wanted, u)
+			} else {
+				want(u)
+			}
 			l.why("waiting for init container %s", u.spec.Name)
 			return wanted
 		}
@@ -301,6 +306,8 @@ func (l *life) startReason(u *unit) string {
 		return "first start"
 	case u.current.StartError != "":
 		return "it could not be started"
+	case u.current.EarlierBoot:
+		return "the machine was started again"
 	}
 	return fmt.Sprintf("it ended with exit code %d", u.current.ExitCode)
 }

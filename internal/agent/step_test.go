@@ -165,7 +165,14 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 		grace, err := time.ParseDuration(arg("grace", "0s"))
 		w.seen.Verdict = &Verdict{Reason: name, Message: arg("message", ""), Evicted: flag("evicted"), Grace: grace}
 		return "", err
-	case "restart":
+	case "restart", "reboot":
+		for i := range w.seen.Containers {
+			if c := &w.seen.Containers[i]; d.Cmd == "reboot" {
+				if c.EarlierBoot = true; c.Phase == ContainerRunning {
+					c.Phase, c.ExitCode, c.FinishedAt = ContainerExited, 255, w.now
+				}
+			}
+		}
 		onRecord := slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.StartError != "" })
 		w.seen = Recall(w.pod, onRecord, w.seen.Network)
 		w.seen.Node = stepNode

@@ -134,6 +134,9 @@ func (u *unit) exited() bool  { return u.current != nil && u.current.Phase == Co
 // completed: the container has ended as it should, and does not begin anew.
 func (u *unit) completed() bool { return u.exited() && u.current.ExitCode == 0 && !u.again }
 
+// triedInThisBoot: the container was started since the machine was.
+func (u *unit) triedInThisBoot() bool { return u.current != nil && !u.current.EarlierBoot }
+
 // restarts: the container has ended and its policy wants it started again.
 func (u *unit) restarts() bool { return u.exited() && (u.again || u.restartsAfter(u.current.ExitCode)) }
 

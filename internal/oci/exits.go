@@ -132,8 +132,15 @@ func (r *Runtime) settle(c *container) {
 	}
 	r.log.Debug("Container ended", "container", c.rec.ID, "exitCode", code, "oomKilled", c.rec.OOMKilled)
 	if !isPause(ended.ID) {
-		r.ended.add(ended.Container)
+		r.ended.add(r.present(&ended))
 	}
+}
+
+// present is what the agent is told of a record.
+func (r *Runtime) present(rec *record) agent.Container {
+	c := rec.Container
+	c.EarlierBoot = rec.BootID != "" && rec.BootID != r.boot
+	return c
 }
 
 // readExit reads a container's exit code and when it was written.

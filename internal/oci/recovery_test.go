@@ -108,7 +108,7 @@ func TestWhatIsLeft(t *testing.T) {
 	var ids []string
 	for _, c := range list {
 		ids = append(ids, c.ID)
-		if c.Phase != agent.ContainerExited || c.ExitCode != lostExitCode || c.Pid != 0 {
+		if c.Phase != agent.ContainerExited || c.ExitCode != lostExitCode || c.Pid != 0 || c.EarlierBoot != (c.ID == rebooted.ID) {
 			t.Errorf("%+v", c)
 		}
 	}

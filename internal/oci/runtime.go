@@ -224,7 +224,7 @@ func (r *Runtime) List(ctx context.Context) ([]agent.Container, error) {
 		default:
 			r.settle(c)
 			if !isPause(c.rec.ID) {
-				list = append(list, c.rec.Container)
+				list = append(list, r.present(&c.rec))
 			}
 		}
 		c.mu.Unlock()

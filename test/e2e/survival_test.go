@@ -110,9 +110,10 @@ metadata: {name: always}
 spec:
   terminationGracePeriodSeconds: 1
   initContainers:
-  - {name: init, image: busybox:1, args: [-c, 'busybox echo init >> /disk/starts'], volumeMounts: [{name: disk, mountPath: /disk}]}
+  - {name: init, image: busybox:1, args: [-c, 'busybox echo init >> /disk/starts; busybox touch /memory/seed'],
+     volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}]}
   containers:
-  - {name: c, image: busybox:1, args: [-c, 'busybox echo main >> /disk/starts; test -e /memory/file && exit 1; busybox touch /memory/file; exec busybox sleep 3600'],
+  - {name: c, image: busybox:1, args: [-c, 'busybox echo main >> /disk/starts; test -e /memory/seed || exit 1; test -e /memory/file && exit 1; busybox touch /memory/file; exec busybox sleep 3600'],
      volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}]}
   volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
 ---
@@ -153,7 +154,7 @@ spec:
 			t.Errorf("pod %s is %s, was %s", pod, is, was)
 		}
 	}
-	if got := kubectl(t, c, "exec", "always", "-c", "c", "--", "busybox", "cat", "/disk/starts"); got != "init\nmain\nmain\n" {
+	if got := kubectl(t, c, "exec", "always", "-c", "c", "--", "busybox", "cat", "/disk/starts"); got != "init\nmain\ninit\nmain\n" {
 		t.Errorf("containers were started as\n%s", got)
 	}
 	becomes(t, c, "never", "{.status.phase} {.status.containerStatuses[0].state.terminated.exitCode}", "^Failed 255$")
