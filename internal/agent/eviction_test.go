@@ -74,6 +74,33 @@ func testEviction(t *testing.T, h *harness) {
 	})
 }
 
+// A pod that fills the disk is given up before the turn of evictions, of which there
+// are none here; one that holds more stays.
+func testGuard(t *testing.T, h *harness) {
+	const gi = 1 << 30
+	leave := func(available int64) {
+		h.node.Leave(map[eviction.Signal]eviction.Level{eviction.NodeFSAvailable: {Available: available, Capacity: 100 * gi}})
+	}
+	leave(20 * gi)
+	h.start()
+	large := h.untilReady(h.pod("large", nil))
+	fast := h.untilReady(h.pod("fast", nil))
+	h.node.Use(string(large.UID), agent.Used{}, 50*gi)
+	written := int64(0)
+	h.until("the end of who fills the disk", func() bool {
+		written += gi / 4
+		h.node.Use(string(fast.UID), agent.Used{}, written)
+		leave(max(20*gi-written, 0))
+		return h.get(fast).Status.Phase == corev1.PodFailed
+	})
+	if s := h.get(fast).Status; s.Reason != "Evicted" || !strings.HasPrefix(s.Message, "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: ") {
+		t.Errorf("%s: %q", s.Reason, s.Message)
+	}
+	if phase := h.get(large).Status.Phase; phase != corev1.PodRunning {
+		t.Errorf("the other pod is %s", phase)
+	}
+}
+
 // Pods that are in keep their place over a restart; one that is too many fails,
 // until another has gone.
 func testAdmission(t *testing.T, h *harness) {

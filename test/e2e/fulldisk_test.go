@@ -144,6 +144,31 @@ spec:
 		t.Errorf("the pod that has finished: %s", state)
 	}
 
+	// What cannot be written to is the trouble of who wants to.
+	unwritable := smallDisk(t, "size=1m")
+	if err := unix.Mount("", unwritable, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{"writes": unwritable, "makes": unwritable + "/sub"} {
+		apply(t, c, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: 'busybox:1', args: [-c, 'echo x > /volume/f'], volumeMounts: [{name: v, mountPath: /volume}]}]
+  volumes: [{name: v, hostPath: {path: %s, type: DirectoryOrCreate}}]
+`, name, path))
+	}
+	becomes(t, c, "writes", "{.status.containerStatuses[0].state.waiting.reason}", "^CrashLoopBackOff$")
+	eventually(t, time.Minute, func() string {
+		if events := kubectl(t, c, "get", "events", "--field-selector=involvedObject.name=makes,reason=FailedMount"); !strings.Contains(events, "read-only file system") {
+			return events
+		}
+		return ""
+	})
+	kubectl(t, c, "delete", "pod", "writes", "makes", "--timeout=60s")
+
 	traffic()
 	if lost := count("lost") - lostBefore; lost != 0 {
 		t.Errorf("%d requests were lost, %d served", lost, count("served"))
