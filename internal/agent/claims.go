@@ -20,7 +20,7 @@ import (
 
 // keepVolumes makes, grows and deletes the node's own volumes until ctx ends.
 func (a *Agent) keepVolumes(ctx context.Context) {
-	dir := filepath.Join(a.cfg.DataDir, "volumes")
+	dir := a.localVolumesDir()
 	directories := localvolume.Below(dir)
 	if a.cfg.NoFiles {
 		directories = localvolume.Nowhere(dir)
@@ -33,6 +33,9 @@ func (a *Agent) keepVolumes(ctx context.Context) {
 		a.cfg.Log.Error("Looking after the node's volumes", "err", err)
 	}
 }
+
+// localVolumesDir is where the node's own volumes are.
+func (a *Agent) localVolumesDir() string { return filepath.Join(a.cfg.DataDir, "volumes") }
 
 // claims finds the PersistentVolumes of a pod.
 func (a *Agent) claims(ctx context.Context, pod *corev1.Pod) volume.Claims {

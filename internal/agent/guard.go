@@ -3,11 +3,14 @@ package agent
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/internal/agent/eviction"
+	"windlass.dev/windlass/internal/agent/volume"
 )
 
 // measureShare bounds the time that measuring what pods hold may take, as long as
@@ -95,8 +98,36 @@ func (g *guard) sample(ctx context.Context, a *Agent, now eviction.Reading) bool
 	}
 	g.base = eviction.Base(g.base, g.last, now.At)
 	g.last = eviction.Sample{Reading: now, Pods: a.measure(ctx, used, func(*corev1.Pod) bool { return true })}
+	for i := range g.last.Pods {
+		g.last.Pods[i].Claims = a.claimed(ctx, g.last.Pods[i].Spec)
+	}
 	g.took = time.Since(now.At)
 	return !g.base.At.IsZero()
+}
+
+// claimed measures the node's own volumes that a pod claims. What cannot be
+// measured counts as nothing.
+func (a *Agent) claimed(ctx context.Context, pod *corev1.Pod) (total eviction.Disk) {
+	isClaim := func(v corev1.Volume) bool { return volume.ClaimName(pod, &v) != "" }
+	if a.cfg.NoFiles || !slices.ContainsFunc(pod.Spec.Volumes, isClaim) {
+		return total
+	}
+	places, err := volume.Locate(a.volumesDir(pod), pod, a.claims(ctx, pod))
+	if err != nil {
+		a.cfg.Log.Debug("Measuring claims", "err", err)
+	}
+	for _, place := range places {
+		if !strings.HasPrefix(place.Path, a.localVolumesDir()+"/") {
+			continue
+		}
+		disk, err := DiskUsage(ctx, place.Path)
+		if err != nil {
+			a.cfg.Log.Debug("Measuring claims", "err", err)
+			continue
+		}
+		total.Bytes, total.Inodes = total.Bytes+disk.Bytes, total.Inodes+disk.Inodes
+	}
+	return total
 }
 
 // relieveSoon has the node's levels looked at without waiting for the turn.

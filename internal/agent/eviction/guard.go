@@ -109,16 +109,22 @@ func Base(base, last Sample, now time.Time) Sample {
 // before, and a good part of what the disk has lost.
 func Contain(before, now Sample, signal Signal) *Eviction {
 	name := signal.reclaims()
+	holds := func(p *Pod) int64 {
+		if name == inodes {
+			return p.uses(name) + p.Claims.Inodes
+		}
+		return p.uses(name) + p.Claims.Bytes
+	}
 	had := map[types.UID]int64{} // those that came since had nothing
 	for i := range before.Pods {
-		had[before.Pods[i].Spec.UID] = before.Pods[i].uses(name)
+		had[before.Pods[i].Spec.UID] = holds(&before.Pods[i])
 	}
 	fall := before.level(signal).Available - now.level(signal).Available
 	var most *Pod
 	var taken int64
 	for i := range now.Pods {
 		p := &now.Pods[i]
-		if grown := p.uses(name) - had[p.Spec.UID]; grown > taken && priority(p.Spec) < systemCritical {
+		if grown := holds(p) - had[p.Spec.UID]; grown > taken && priority(p.Spec) < systemCritical {
 			most, taken = p, grown
 		}
 	}

@@ -58,11 +58,16 @@ func TestContain(t *testing.T) {
 	critical := holds("critical", 3*gi)
 	important := int32(systemCritical)
 	critical.Spec.Spec.Priority = &important
+	claims := func(p Pod, bytes int64) Pod {
+		p.Claims = Disk{bytes, bytes / 1000}
+		return p
+	}
 	for _, test := range []struct {
 		name        string
 		before, now Sample
 		want        string
 	}{
+		{"who fills its claim", sample(2*gi, claims(holds("large", 0), 5*gi), holds("fast", 0)), sample(gi/4, claims(holds("large", 0), 6*gi), holds("fast", mi)), "large"},
 		{"who grows, not who is large", sample(2*gi, holds("large", 5*gi), holds("fast", 0)), sample(gi/4, holds("large", 5*gi+mi), holds("fast", gi)), "fast"},
 		{"who has come since", sample(2*gi, holds("large", 5*gi)), sample(gi/4, holds("large", 5*gi), holds("new", gi)), "new"},
 		{"nobody grows: it is somebody else", sample(2*gi, holds("large", 5*gi)), sample(gi/4, holds("large", 5*gi+100*mi)), ""},

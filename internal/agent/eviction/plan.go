@@ -21,6 +21,7 @@ type Pod struct {
 	EmptyDirs  map[string]int64 // bytes in each, by volume name, of those on disk and in memory
 	Logs       int64            // bytes, of all containers
 	Inodes     int64            // on disk: of its containers, logs and volumes
+	Claims     Disk             // what there is of the node's own volumes that it claims; only who looks for growth asks
 	Processes  int64
 }
 
