@@ -115,35 +115,12 @@ spec:
 	}
 	eventually(t, time.Minute, free(50, 50))
 
-	relieved := func() {
-		t.Helper()
-		eventually(t, time.Minute, func() string {
-			if pressure := kubectl(t, c, "get", "nodes", "-o", `jsonpath={.items[0].status.conditions[?(@.type=="DiskPressure")].status}`); pressure != "False" {
-				return "disk pressure: " + pressure
-			}
-			return ""
-		})
-	}
-	relieved()
-
-	// Who fills its claim goes too, and what is in the claim stays.
-	apply(t, c, `
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: claim}
-spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: claimant}
-spec:
-  containers: [{name: main, image: 'busybox:1', args: [-c, 'while :; do busybox dd if=/dev/zero bs=64k count=64 >> /claimed/f; done'], volumeMounts: [{name: v, mountPath: /claimed}]}]
-  volumes: [{name: v, persistentVolumeClaim: {claimName: claim}}]
-`)
-	becomes(t, c, "claimant", "{.status.phase} {.status.reason} {.status.message}", "^Failed Evicted The node was low on resource: ephemeral-storage. ")
-	kubectl(t, c, "delete", "pod/claimant", "pvc/claim", "--timeout=60s")
-	eventually(t, time.Minute, free(50, 50))
-	relieved()
+	eventually(t, time.Minute, func() string {
+		if pressure := kubectl(t, c, "get", "nodes", "-o", `jsonpath={.items[0].status.conditions[?(@.type=="DiskPressure")].status}`); pressure != "False" {
+			return "disk pressure: " + pressure
+		}
+		return ""
+	})
 
 	// Where what nobody uses is enough, nobody is evicted.
 	apply(t, c, `
