@@ -49,8 +49,14 @@ func (b *bench) deathByDefault(ctx context.Context) error {
 	return b.deaths(ctx, 40*time.Second, 300, 1)
 }
 
-// deathFast is three deaths with the fastest settings that are safe.
-func (b *bench) deathFast(ctx context.Context) error { return b.deaths(ctx, 4*time.Second, 1, 3) }
+// deathFast is three deaths with settings that are fast and safe, and three with the
+// shortest Lease that there is.
+func (b *bench) deathFast(ctx context.Context) error {
+	if err := b.deaths(ctx, 4*time.Second, 1, 3); err != nil {
+		return err
+	}
+	return b.deaths(ctx, 2*time.Second, 1, 3)
+}
 
 // deaths switches a node off in the middle of traffic, so many times, and prints
 // the median of each figure.

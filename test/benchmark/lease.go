@@ -16,8 +16,9 @@ import (
 	"windlass.dev/windlass/test/harness"
 )
 
-// leases are tried at the same time, each on a machine of its own.
-var leases = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}
+// leases are tried at the same time, each on a machine of its own. The first is the
+// shortest that there is.
+var leases = []time.Duration{2 * time.Second, 3 * time.Second, 4 * time.Second}
 
 // falseAlarms counts how often nodes that live are taken for dead, by their
 // Leases, while the machine has much more to do than it can, and writes are many.

@@ -165,6 +165,51 @@ func TestAgentsServeTheAPI(t *testing.T) {
 		t.Errorf("by the proxy the Service says %q", got)
 	}
 	farNode(t, f)
+	serverMoves(t, f)
+}
+
+// serverMoves: the server has another address from now on. Nodes do their work as
+// they did, without it, and are told by --server where it is.
+func serverMoves(t *testing.T, f *harness.Fleet) {
+	c := f.Server
+	box := inPod(t, f, "box-1")
+	ips := map[int]string{}
+	for i := range 3 {
+		ips[i] = kubectl(t, c, "get", "pod", fmt.Sprintf("web-%d", i), "-o", "jsonpath={.status.podIP}")
+	}
+	service := kubectl(t, c, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	moved := strings.TrimSuffix(f.IP(0), ".1") + ".101"
+	onMachine(t, f, 0, "ip", "address", "add", moved+"/24", "dev", "eth0")
+	onMachine(t, f, 0, "ip", "address", "delete", f.IP(0)+"/24", "dev", "eth0")
+	if err := c.Start(within(t, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	says(t, func() string { return f.Agents[0].LogTail() }, "the API server does not answer: this node's containers and Services go on as they are")
+	for to := 1; to < 3; to++ {
+		if got := box("wget", "-qO-", "-T5", "-t1", "http://"+ips[to]+":8080/"); !strings.Contains(got, fmt.Sprintf("on web-%d", to)) {
+			t.Errorf("without the server, from node-1 web-%d says %q", to, got)
+		}
+	}
+	says(t, func() string { return box("wget", "-qO-", "-T2", "-t1", "http://"+service+"/") }, "on web-")
+	for _, m := range f.Agents {
+		if err := m.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		m.Args = []string{"--server", "https://" + moved + ":6443"}
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range f.Agents {
+		if err := m.WaitReady(within(t, time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(t, func() string { return box("wget", "-qO-", "-T2", "-t1", "http://"+ips[0]+":8080/") }, "on web-0")
+	says(t, func() string { return kubectl(t, c, "logs", "box-2") }, "box on node-2")
 }
 
 // TestRolloutOverThreeNodes: a rolling update of pods on three nodes loses no

@@ -163,7 +163,21 @@ spec: {minAvailable: 5, selector: {matchLabels: {app: web}}}
 	if n := len(podsOn(t, c, "web", "node-1")); n != 2 {
 		t.Errorf("%d of six pods are on node-1, want two", n)
 	}
-	kubectl(t, c, "drain", "node-1", "--ignore-daemonsets", "--timeout=120s")
+	apply(t, c, `
+apiVersion: v1
+kind: Pod
+metadata: {name: alone}
+spec: {nodeName: node-1, terminationGracePeriodSeconds: 1, containers: [{name: c, image: 'busybox:1', args: ['-c', 'sleep 86400'], volumeMounts: [{name: v, mountPath: /v}]}], volumes: [{name: v, emptyDir: {}}]}
+`)
+	for _, refused := range []struct{ flag, want string }{
+		{"--delete-emptydir-data", "cannot delete Pods that declare no controller (use --force to override): default/alone"},
+		{"--force", "cannot delete Pods with local storage (use --delete-emptydir-data to override): default/alone"},
+	} {
+		if _, err := c.KubectlRun(within(t, time.Minute), "drain", "node-1", "--ignore-daemonsets", refused.flag); err == nil || !strings.Contains(err.Error(), refused.want) {
+			t.Errorf("drain %s: %v, want %q", refused.flag, err, refused.want)
+		}
+	}
+	kubectl(t, c, "drain", "node-1", "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=120s")
 	if left := podsOn(t, c, "web", "node-1"); len(left) != 0 {
 		t.Errorf("%v is left on a drained node", left)
 	}

@@ -74,17 +74,19 @@ func (c *Cluster) Decide(p *Pod) Decision {
 // reason what would mend it, on the node that comes nearest.
 func explain(refused []Refusal, nodes int) string {
 	count := map[string]int{}
-	nearest := map[string]Refusal{}
+	nearest := map[string]Refusal{} // by reason and taint
 	for _, r := range refused {
 		count[r.Reason]++
-		if n, ok := nearest[r.Reason]; !ok || r.short < n.short {
-			nearest[r.Reason] = r
+		if n, ok := nearest[r.Reason+r.taint]; !ok || r.short < n.short {
+			nearest[r.Reason+r.taint] = r
 		}
 	}
 	var reasons, mends []string
-	for _, reason := range slices.Sorted(maps.Keys(count)) {
-		reasons = append(reasons, fmt.Sprintf("%d %s", count[reason], reason))
-		mends = append(mends, nearest[reason].Mend)
+	for reason, n := range count {
+		reasons = append(reasons, fmt.Sprintf("%d %s", n, reason))
+	}
+	for _, what := range slices.Sorted(maps.Keys(nearest)) {
+		mends = append(mends, nearest[what].Mend)
 	}
 	slices.Sort(reasons)
 	return fmt.Sprintf("0/%d nodes are available: %s. To mend: %s.",

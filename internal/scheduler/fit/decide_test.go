@@ -133,8 +133,14 @@ func TestDecide(t *testing.T) {
 		name:  "each node has its own reason",
 		nodes: []*corev1.Node{makeNode("a", cordoned), makeNode("b", taint("gpu", corev1.TaintEffectNoSchedule)), makeNode("c", down)},
 		pod:   makePod("p"),
-		want: "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: }, 1 node(s) were not ready, 1 node(s) were unschedulable. " +
+		want: "0/3 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were not ready, 1 node(s) were unschedulable. " +
 			"To mend: tolerate gpu:NoSchedule or remove it from node b; bring node c back (NodeStatusUnknown); uncordon node a.",
+	}, {
+		name:  "each taint is mended in its own way",
+		nodes: []*corev1.Node{makeNode("a", taint("gpu", corev1.TaintEffectNoSchedule)), makeNode("b", taint("db", corev1.TaintEffectNoSchedule))},
+		pod:   makePod("p"),
+		want: "0/2 nodes are available: 2 node(s) had untolerated taint(s). " +
+			"To mend: tolerate db:NoSchedule or remove it from node b; tolerate gpu:NoSchedule or remove it from node a.",
 	}, {
 		name:  "tolerations open all of them",
 		nodes: []*corev1.Node{makeNode("a", cordoned, down, taint("gpu", corev1.TaintEffectNoExecute))},

@@ -16,6 +16,7 @@ type Refusal struct {
 	Node   string
 	Reason string // as Kubernetes words it; counted over the nodes
 	Mend   string // what would make it fit
+	taint  string // of several for the same reason each is mended in its own way
 	short  int64  // how much is missing, to name the node that is nearest
 }
 
@@ -73,7 +74,8 @@ func taints(p *Pod, n *node) []Refusal {
 			continue
 		}
 		return []Refusal{{
-			Reason: fmt.Sprintf("node(s) had untolerated taint {%s: %s}", t.Key, t.Value),
+			Reason: "node(s) had untolerated taint(s)",
+			taint:  t.ToString(),
 			Mend:   fmt.Sprintf("tolerate %s or remove it from node %s", t.ToString(), n.object.Name),
 		}}
 	}

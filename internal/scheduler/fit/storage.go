@@ -117,7 +117,7 @@ func (c *Cluster) storageRefusals(p *Pod, need needs, n *node) []Refusal {
 	}
 	for _, v := range need.bound {
 		if volume.CheckNodeAffinity(v, n.object.Labels) != nil {
-			return refuse("node(s) had volume node affinity conflict", "the data of volume %s is on another node: bring that one back or make room on it", v.Name)
+			return refuse("node(s) didn't match PersistentVolume's node affinity", "the data of volume %s is on another node: bring that one back or make room on it", v.Name)
 		}
 	}
 	for _, claim := range need.alone {

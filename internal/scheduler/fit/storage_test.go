@@ -106,7 +106,7 @@ func TestDecideStorage(t *testing.T) {
 			pod: makePod("p", using("c")), want: "b: "},
 		{name: "the data is on a node that is not there", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", boundTo("v"))}, volumes: []*corev1.PersistentVolume{makeVolume("v", "local", "z")},
 			pod:  makePod("p", using("c")),
-			want: "0/2 nodes are available: 2 node(s) had volume node affinity conflict. To mend: the data of volume v is on another node: bring that one back or make room on it."},
+			want: "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity. To mend: the data of volume v is on another node: bring that one back or make room on it."},
 		{name: "the volume is gone", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", boundTo("v"))}, pod: makePod("p", using("c")),
 			want: "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s). To mend: create the claim anew; its data is lost."},
 		{name: "a volume made by hand, where it is", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "hand")}, volumes: []*corev1.PersistentVolume{makeVolume("v", "hand", "b")},
@@ -121,7 +121,7 @@ func TestDecideStorage(t *testing.T) {
 		{name: "where it was selected", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", selected("b"))}, pod: makePod("p", using("c")), want: "b: c"},
 		{name: "one pod only", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", boundTo("v"), onlyOnePod)}, volumes: []*corev1.PersistentVolume{makeVolume("v", "local", "b")},
 			there: []*corev1.Pod{makePod("q", using("c"), on("b"))}, pod: makePod("p", using("c")),
-			want: "0/2 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode, 1 node(s) had volume node affinity conflict. " +
+			want: "0/2 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode, 1 node(s) didn't match PersistentVolume's node affinity. " +
 				"To mend: pod default/q uses claim c, which allows one pod; the data of volume v is on another node: bring that one back or make room on it."},
 		{name: "pods of one node share what one node may have", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", boundTo("v"))}, volumes: []*corev1.PersistentVolume{makeVolume("v", "local", "b")},
 			there: []*corev1.Pod{makePod("q", using("c"), on("b"))}, pod: makePod("p", using("c")), want: "b: "},
