@@ -182,8 +182,11 @@ func serverMoves(t *testing.T, f *harness.Fleet) {
 		t.Fatal(err)
 	}
 	moved := strings.TrimSuffix(f.IP(0), ".1") + ".101"
-	onMachine(t, f, 0, "ip", "address", "add", moved+"/24", "dev", "eth0")
-	onMachine(t, f, 0, "ip", "address", "delete", f.IP(0)+"/24", "dev", "eth0")
+	for _, command := range [][]string{{"delete", f.IP(0)}, {"add", moved}} {
+		if out := onMachine(t, f, 0, "ip", "address", command[0], command[1]+"/24", "dev", "eth0"); out != "" {
+			t.Fatal(out)
+		}
+	}
 	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
