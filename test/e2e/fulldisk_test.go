@@ -132,7 +132,7 @@ spec:
   containers: [{name: main, image: 'busybox:1', args: [-c, 'busybox dd if=/dev/zero of=/f bs=1M count=200']}]
 `)
 	becomes(t, c, "done", "{.status.phase}", "^Succeeded$")
-	takeBut(t, disk, 8)
+	takeBut(t, disk, 4)
 	eventually(t, time.Minute, free(30, 50))
 	eventually(t, time.Minute, func() string {
 		if out, err := c.Run(within(t, time.Minute), c.Binary, "image", "ls", "--data-dir", c.Dir); err != nil || strings.Contains(out, "unused") {
