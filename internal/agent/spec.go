@@ -23,7 +23,11 @@ func (a *Agent) containerSpec(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}
-	env, err := environment.Build(pod, c, image.Env, services, apiSource{ctx, a.cfg.Client, pod.Namespace}, a.facts(ip))
+	files := a.volumesDir(pod)
+	if a.cfg.NoFiles {
+		files = ""
+	}
+	env, err := environment.Build(pod, c, image.Env, services, apiSource{ctx, a.cfg.Client, pod.Namespace, files}, a.facts(ip))
 	if err != nil {
 		return ContainerSpec{}, &configError{err}
 	}

@@ -45,7 +45,7 @@ func (w *worker) volumesWork() work {
 // what they are made of, and returns when that is due again.
 func (a *Agent) prepareVolumes(ctx context.Context, pod *corev1.Pod, first bool) (time.Time, error) {
 	from := volume.Sources{
-		Objects: apiSource{ctx, a.volumeReader(), pod.Namespace},
+		Objects: apiSource{ctx, a.volumeReader(), pod.Namespace, ""},
 		Claims:  a.claims(ctx, pod),
 		Tokens:  tokenSource{ctx, a.cfg.Client, pod},
 		Facts:   a.facts(""),

@@ -16,11 +16,17 @@ import (
 // ErrNotFound is what a Source returns for an object that does not exist.
 var ErrNotFound = errors.New("not found")
 
-// Source gives the objects of the pod's namespace that variables refer to.
+// Source gives what variables refer to: objects of the pod's namespace, and files of
+// its volumes.
 type Source interface {
 	// ConfigMap and Secret return the object, or an error that wraps ErrNotFound.
 	ConfigMap(name string) (*corev1.ConfigMap, error)
 	Secret(name string) (*corev1.Secret, error)
+
+	// File returns the content of a file in a volume of the pod, or an error that
+	// wraps ErrNotFound. It does not leave the volume, and refuses files that are
+	// larger than MaxFile.
+	File(volume, path string) ([]byte, error)
 }
 
 // Build returns the variables of a container, NAME=value, each name once:
@@ -161,7 +167,7 @@ func valueFrom(pod *corev1.Pod, c *corev1.Container, from *corev1.EnvVarSource, 
 		value, ok := secret.Data[ref.Key]
 		return string(value), ok, missingKey(ok, ref.Optional, "Secret", pod.Namespace, ref.Name, ref.Key)
 	case from.FileKeyRef != nil:
-		return "", false, fmt.Errorf("fileKeyRef is not supported: use configMapKeyRef or secretKeyRef")
+		return fileKey(from.FileKeyRef, source)
 	}
 	return "", false, nil
 }

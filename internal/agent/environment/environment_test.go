@@ -69,6 +69,13 @@ func (o objects) ConfigMap(name string) (*corev1.ConfigMap, error) {
 	return &corev1.ConfigMap{Data: data}, nil
 }
 
+func (o objects) File(volume, path string) ([]byte, error) {
+	if volume != "v" || path != "env" {
+		return nil, fmt.Errorf("file %q in volume %q %w", path, volume, ErrNotFound)
+	}
+	return []byte("KEY='of a file'\n"), nil
+}
+
 func (o objects) Secret(name string) (*corev1.Secret, error) {
 	data, ok := o.secrets[name]
 	if !ok {
@@ -105,6 +112,11 @@ func TestBuild(t *testing.T) {
 		{"config map key", corev1.Container{Env: value(corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: name("cm"), Key: "K"}})}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1", "V=v"}, ""},
 		{"missing key", corev1.Container{Env: value(corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: name("cm"), Key: "none"}})}, nil, "couldn't find key none in ConfigMap ns/cm"},
 		{"missing object", corev1.Container{Env: value(corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: name("none"), Key: "K"}})}, nil, `secret "none" not found`},
+		{"of a file", corev1.Container{Env: value(corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "env", Key: "KEY"}})}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1", "V=of a file"}, ""},
+		{"missing key of a file", corev1.Container{Env: value(corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "env", Key: "NONE"}})}, nil, `environment variable key "NONE" not found in file "env" of volume "v"`},
+		{"optional key of a file", corev1.Container{Env: value(corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "env", Key: "NONE", Optional: &yes}})}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1"}, ""},
+		{"missing file", corev1.Container{Env: value(corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "none", Key: "K"}})}, nil, `file "none" in volume "v" not found`},
+		{"optional file", corev1.Container{Env: value(corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "v", Path: "none", Key: "K", Optional: &yes}})}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1"}, ""},
 		{"optional", corev1.Container{Env: value(corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: name("none"), Key: "K", Optional: &yes}})}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1"}, ""},
 		{"optional from", corev1.Container{EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: name("none"), Optional: &yes}}}}, []string{"IMAGE=i", "SVC_HOST=10.0.0.1"}, ""},
 		{"from missing", corev1.Container{EnvFrom: []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: name("none")}}}}, nil, `configmap "none" not found`},

@@ -28,6 +28,8 @@ func (o objects) ConfigMap(name string) (*corev1.ConfigMap, error) {
 	return &corev1.ConfigMap{Data: o.data, BinaryData: map[string][]byte{"bin": {0, 1}}}, nil
 }
 
+func (o objects) File(string, string) ([]byte, error) { return nil, environment.ErrNotFound }
+
 func (o objects) Secret(name string) (*corev1.Secret, error) {
 	if name != "s" {
 		return nil, fmt.Errorf("secret %q %w", name, environment.ErrNotFound)
