@@ -208,7 +208,7 @@ func (l *life) wantedInTurn() []*unit {
 			wanted = append(wanted, u)
 		}
 	}
-	begun := slices.ContainsFunc(l.mains, (*unit).triedInThisBoot)
+	begun := slices.ContainsFunc(l.mains, func(u *unit) bool { return u.triedInThisBoot() && !l.beginsAnew(u) })
 	for _, u := range l.inits {
 		switch {
 		case u.kind == sidecarUnit:
@@ -239,8 +239,12 @@ func (l *life) wantedInTurn() []*unit {
 // mainsBegun: a main container has been started, so initialisation is over; if the pod
 // begins anew, since then.
 func (l *life) mainsBegun() bool {
-	return slices.ContainsFunc(l.mains, func(u *unit) bool { return u.current != nil && !(l.d.Memory.Anew && u.again && u.exited()) })
+	return slices.ContainsFunc(l.mains, func(u *unit) bool { return u.current != nil && !l.beginsAnew(u) })
 }
+
+// beginsAnew: the container has ended with the whole pod, which begins anew, and has not
+// been started since.
+func (l *life) beginsAnew(u *unit) bool { return l.d.Memory.Anew && u.again && u.exited() }
 
 // mainsEverBegun: a main container has been started at some time.
 func (l *life) mainsEverBegun() bool {

@@ -208,8 +208,11 @@ func (l *life) stop(units []*unit, deadline time.Time) {
 // preStop plans the hook of a container that is to be stopped, and reports
 // whether the stop signal has to wait for it.
 func (l *life) preStop(u *unit, deadline time.Time) bool {
-	if hookOf(u.spec, ActPreStop) == nil || l.restartsAll() != nil || l.seen.Stops[u.current.ID].PreStopDone || !l.now.Before(deadline) {
+	if hookOf(u.spec, ActPreStop) == nil || l.seen.Stops[u.current.ID].PreStopDone || !l.now.Before(deadline) {
 		return false
+	}
+	if l.restartsAll() != nil { // no hook begins any more
+		return l.seen.InFlight[Act{Kind: ActPreStop, ID: u.current.ID}.Key()]
 	}
 	l.end(u, Act{Kind: ActPreStop, Container: u.spec.Name, ID: u.current.ID, Deadline: deadline, Why: "its hook runs before the stop signal"})
 	return true
