@@ -24,7 +24,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
 # Packages whose code is pure or concurrent and needs nothing of the machine: they also run under the race detector.
 RACE_PACKAGES := ./internal/rollout/... ./internal/agent/... ./internal/scheduler/... ./internal/controller/... ./internal/proxy/... ./internal/apiserver/validation/...
 
-.PHONY: help build test unit race e2e demo bench loss lint fmt deps clean generate
+.PHONY: help build test unit race e2e demo bench loss vm lint fmt deps clean generate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: deps build ## Measure what bench/README.md lists and print it
 
 loss: deps build ## Roll applications of every sort under clients of every sort, and count what is lost (some 15 minutes)
 	@go run ./test/loss/matrix $(LOSS)
+
+vm: ## Run the tests that depend on the kernel in a virtual machine with control groups v2 and quotas (some 20 minutes)
+	@scripts/vm
 
 lint: ## gofmt, vet and golangci-lint with the short list in .golangci.yml
 	@test -z "$$(gofmt -l api cmd internal examples test | tee /dev/stderr)"

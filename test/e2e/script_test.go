@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/util/version"
 )
 
 // TestScripts runs testdata/*.txtar against the shared server, each in a
@@ -19,12 +22,51 @@ import (
 //	await DURATION REGEXP COMMAND...   repeat the command until its output matches
 //	expand FILE TO                     copy a file with its $VARIABLES replaced
 //	registry VARIABLE LOGIN IMAGE...   start a registry (see serveRegistry)
+//
+// and its conditions:
+//
+//	[cgroup2]      control groups v2 alone hold containers here
+//	[kernel:6.3]   the kernel is that one or a later one
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
 		Setup: setupScript,
 		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await, "registry": serveRegistry, "expand": expand},
+		Condition: func(condition string) (bool, error) {
+			if wanted, ok := strings.CutPrefix(condition, "kernel:"); ok {
+				return kernelIs(wanted)
+			}
+			if condition == "cgroup2" {
+				return unifiedGroups()
+			}
+			return false, fmt.Errorf("no such condition: %s", condition)
+		},
 	})
+}
+
+// kernelIs tells whether the kernel is the wanted version (6.3, say) or later.
+func kernelIs(wanted string) (bool, error) {
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err != nil {
+		return false, err
+	}
+	release, _, _ := strings.Cut(unix.ByteSliceToString(uname.Release[:]), "-")
+	have, err := version.ParseGeneric(release)
+	if err != nil {
+		return false, fmt.Errorf("kernel %s: %w", release, err)
+	}
+	least, err := version.ParseGeneric(wanted)
+	if err != nil {
+		return false, err
+	}
+	return have.AtLeast(least), nil
+}
+
+// unifiedGroups tells whether the memory controller belongs to no hierarchy of
+// control groups v1.
+func unifiedGroups() (bool, error) {
+	table, err := os.ReadFile("/proc/cgroups")
+	return !regexp.MustCompile(`(?m)^memory\t[1-9]`).Match(table), err
 }
 
 func setupScript(env *testscript.Env) error {
