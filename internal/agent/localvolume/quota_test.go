@@ -23,7 +23,9 @@ func TestQuota(t *testing.T) {
 		}
 	}
 	fill := func(name string, size int) (err error) {
-		unprivileged(t, func() { err = os.WriteFile(filepath.Join(d.Path(name), "file"), bytes.Repeat([]byte("x"), size), 0o600) })
+		unprivileged(t, func() {
+			err = os.WriteFile(filepath.Join(d.Path(name), "file"), bytes.Repeat([]byte("x"), size), 0o600)
+		})
 		return err
 	}
 	if err := fill("pvc-1", 2<<20); !errors.Is(err, unix.EDQUOT) {
