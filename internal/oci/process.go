@@ -119,8 +119,7 @@ func conmonPid(dir, id string) int {
 	if err != nil || pid <= 1 {
 		return 0
 	}
-	args, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if err != nil || !bytes.Contains(args, []byte("\x00"+id+"\x00")) {
+	if !names(pid, id) {
 		return 0 // ended; empty for a zombie
 	}
 	return pid
@@ -144,4 +143,34 @@ func endConmon(dir, id string, patience time.Duration) {
 	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
 		waitGone(fd, time.Second)
 	}
+}
+
+// endCreation ends the OCI runtime that creates the container of a directory. One
+// whose conmon was killed dies by that, but a moment later, and until then goes on
+// making what is to be deleted.
+func endCreation(dir string) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || !names(pid, dir) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		if names(pid, dir) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil {
+			waitGone(fd, 10*time.Second)
+		}
+		unix.Close(fd)
+	}
+}
+
+// names tells whether an argument of a process is the one given.
+func names(pid int, argument string) bool {
+	args, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && bytes.Contains(args, []byte("\x00"+argument+"\x00"))
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -82,5 +83,30 @@ func TestReleaseByCommand(t *testing.T) {
 	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
 	if want := "--root " + r.stateDir() + " start c\n"; err != nil || string(asked) != want {
 		t.Errorf("asked %q, want %q, %v", asked, want, err)
+	}
+}
+
+// What still creates a container whose conmon is gone has ended when its files are deleted.
+func TestEndOfCreation(t *testing.T) {
+	dir := t.TempDir()
+	creating, other := exec.Command("sh", "-c", "read x", dir), exec.Command("sh", "-c", "read x", dir+"2")
+	for _, cmd := range []*exec.Cmd{creating, other} {
+		if _, err := cmd.StdinPipe(); err != nil { // which never says anything
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		for pid := cmd.Process.Pid; !names(pid, cmd.Args[3]); {
+			runtime.Gosched() // it is not sh yet
+		}
+	}
+	endCreation(dir)
+	if state, err := readProcState(creating.Process.Pid); err == nil && state.state != 'Z' {
+		t.Errorf("it goes on, in state %c", state.state)
+	}
+	if state, err := readProcState(other.Process.Pid); err != nil || state.state == 'Z' {
+		t.Errorf("one that has nothing to do with it was ended: %v", err)
 	}
 }

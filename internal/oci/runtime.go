@@ -137,15 +137,29 @@ func open(config Config) (*Runtime, error) {
 	return r, r.load()
 }
 
-// forgetCommands deletes the files of commands that ran in containers when the
-// process that had started them was killed. It has hung them up with its end.
+// forgetCommands hangs up commands that still run in containers though the process
+// that had started them was killed, and deletes their files.
 func (r *Runtime) forgetCommands() error {
 	left, err := filepath.Glob(filepath.Join(r.dataDir, "run", "exec-*"))
 	errs := []error{err}
 	for _, dir := range left {
+		if pidFile := filepath.Join(dir, "pid"); r.inContainer(pidFile) {
+			signalExec(pidFile, syscall.SIGHUP)
+		}
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
+}
+
+// inContainer: the process that a file names is in one of our control groups, so
+// that it is no later one with its pid.
+func (r *Runtime) inContainer(pidFile string) bool {
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		return false
+	}
+	groups, err := os.ReadFile(filepath.Join("/proc", string(bytes.TrimSpace(pid)), "cgroup"))
+	return err == nil && bytes.Contains(groups, []byte(r.cgroups.prefix+"/"))
 }
 
 func (r *Runtime) containersDir() string         { return filepath.Join(r.dataDir, "containers") }
@@ -316,6 +330,7 @@ func (r *Runtime) wipe(ctx context.Context, rec *record) error {
 	// A creation under way would go on making what is deleted here.
 	if rec.Phase == phaseCreating {
 		endConmon(dir, id, 0)
+		endCreation(dir)
 	}
 	if fd, err := rec.openProcess(r.boot); err == nil && fd >= 0 {
 		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)

@@ -286,7 +286,7 @@ func TestExec(t *testing.T) {
 	if _, _, err = m.Exec(short, c.ID, []string{"sh", "-c", "sleep 987 & sleep 987"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("too slow a command: %v", err)
 	}
-	if took := time.Since(begin); took > 3*time.Second {
+	if took := time.Since(begin); took > time.Minute { // and not the quarter of an hour that it would
 		t.Errorf("killing took %v", took)
 	}
 	waitFor(t, "the end of the command", func() bool { return !strings.Contains(commandLines(t, m, spec), "987") })

@@ -166,14 +166,15 @@ spec:
 }
 
 // TestEndsWhileDown: what ends while no server runs has its exit code, and what
-// goes on has a log without a gap or a line twice.
+// goes on has a log without a gap or a line twice. Who is connected to a container
+// hears that the server has gone, and what they ran there ends.
 func TestEndsWhileDown(t *testing.T) {
 	for name, stop := range map[string]func(*harness.Cluster) error{"SIGKILL": (*harness.Cluster).Kill, "SIGTERM": (*harness.Cluster).Stop} {
-		t.Run(name, func(t *testing.T) { endsWhileDown(t, stop) })
+		t.Run(name, func(t *testing.T) { endsWhileDown(t, stop, name == "SIGKILL") })
 	}
 }
 
-func endsWhileDown(t *testing.T, stop func(*harness.Cluster) error) {
+func endsWhileDown(t *testing.T, stop func(*harness.Cluster) error, killed bool) {
 	c, shared := busyboxCluster(t), t.TempDir()
 	apply(t, c, fmt.Sprintf(`apiVersion: v1
 kind: Pod
@@ -215,9 +216,12 @@ spec:
 		})
 	}
 	longer(1000)
+	command := fmt.Sprintf("busybox sleep 4%d", os.Getpid())
+	streams := openStreams(t, c, "counts", command)
 	if err := stop(c); err != nil {
 		t.Fatal(err)
 	}
+	allEnd(t, streams, killed)
 	running := len(conmons(t, c))
 	if err := os.WriteFile(filepath.Join(shared, "end"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -233,6 +237,14 @@ spec:
 	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, time.Minute, func() string {
+		left, err := filepath.Glob(filepath.Join(c.Dir, "run", "exec-*"))
+		if n := processes(t, command); err != nil || n > 0 || len(left) > 0 {
+			return fmt.Sprintf("%d commands of clients that have gone run, with %v: %v", n, left, err)
+		}
+		return ""
+	})
+	openStreams(t, c, "counts", command)
 	becomes(t, c, "ends", "{.status.phase} {.status.containerStatuses[0].state.terminated.exitCode}", "^Failed 7$")
 	at, err := time.Parse(time.RFC3339, field(t, c, "ends", "{.status.containerStatuses[0].state.terminated.finishedAt}"))
 	if err != nil || at.After(ended) {
