@@ -105,12 +105,16 @@ func TestLogRotation(t *testing.T) {
 	if err := podlog.Copy(context.Background(), &all, spec.LogPath, podlog.Options{}, nil); err != nil {
 		t.Fatal(err)
 	}
+	left := all.Bytes()
+	if !bytes.HasPrefix(left, []byte("line ")) { // the rest of a line that began in the file that went
+		_, left, _ = bytes.Cut(left, []byte("\n"))
+	}
 	first := 0
-	if _, err := fmt.Sscanf(all.String(), "line %d ", &first); err != nil || first == 1 {
-		t.Errorf("the log begins with %.40q", all.String())
+	if _, err := fmt.Sscanf(string(left), "line %d ", &first); err != nil || first == 1 {
+		t.Errorf("the log begins with %.80q", all.String())
 	}
 	check := &lineChecker{t: t, last: first - 1}
-	if _, err := check.Write(all.Bytes()); err != nil || check.last != lines {
+	if _, err := check.Write(left); err != nil || check.last != lines {
 		t.Errorf("the log ends with line %d: %v", check.last, err)
 	}
 	if err := m.Remove(context.Background(), spec.ID); err != nil {
