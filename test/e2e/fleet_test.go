@@ -28,6 +28,10 @@ func newFleet(t *testing.T, agents int, agentArgs ...string) *harness.Fleet {
 				t.Logf("log of %s:\n%s", m.Name, m.LogTail())
 			}
 			t.Logf("log of the server:\n%s", f.Server.LogTail())
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			what, err := f.Server.KubectlRun(ctx, "describe", "pods,pvc", "-A")
+			t.Logf("what there is (%v):\n%s", err, what)
 		}
 		if err := f.Destroy(context.Background()); err != nil {
 			t.Errorf("destroy: %v", err)
