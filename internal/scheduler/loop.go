@@ -97,11 +97,13 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 		return false
 	}
 	p := it.pod
-	waited := l.cluster.Assumed(p.UID) // for its claims, on a node that is decided on anew
+	waited := l.cluster.Assumed(p.UID) // for its claims
+	var d fit.Decision
 	if waited {
-		l.cluster.RemovePod(p.UID)
+		d = l.cluster.DecideAgain(p)
+	} else {
+		d = l.cluster.Decide(p)
 	}
-	d := l.cluster.Decide(p)
 	if d.Node != "" {
 		l.cluster.Assume(p, d.Node)
 	} else if waited {

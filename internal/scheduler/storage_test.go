@@ -65,3 +65,32 @@ func waitForClaim(t *testing.T, failures int) {
 		t.Fatalf("bound %v: want p on a, and q nowhere", api.bound)
 	}
 }
+
+// A pod that waits for its claim stays with the node that was selected for it,
+// also when another has become better before the selection is seen: its volume may
+// be made there already, and others count on its place.
+func TestPodStaysWhereItsClaimGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		l.setNode(makeNode("a"))
+		l.setNode(makeNode("b"))
+		waits, name := storagev1.VolumeBindingWaitForFirstConsumer, "local"
+		class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits}
+		l.learn(func(c *fit.Cluster) {
+			c.SetClass(class)
+			c.SetClaim(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &name}})
+		})
+		l.setPod(makePod("p", requests("100m"), func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+		}))
+		synctest.Wait()
+		selected := api.nodes["c"]
+		l.setPod(makePod("q", requests("1500m"), on(selected)))
+		l.learn(func(c *fit.Cluster) { c.SetClass(class) }) // all that wait are looked at again
+		synctest.Wait()
+		if selected == "" || api.nodes["c"] != selected {
+			t.Errorf("the claim's node is %q, and was %q before", api.nodes["c"], selected)
+		}
+	})
+}

@@ -25,7 +25,19 @@ type Decision struct {
 }
 
 // Decide finds the best node for a pod, and changes nothing.
-func (c *Cluster) Decide(p *Pod) Decision {
+func (c *Cluster) Decide(p *Pod) Decision { return c.decide(p, "") }
+
+// DecideAgain takes back what was assumed of a pod and finds the node for it
+// anew: the one where it waits for its claims as long as it fits there, since a
+// volume may be on its way there already.
+func (c *Cluster) DecideAgain(p *Pod) Decision {
+	kept := c.pods[p.UID].node
+	c.RemovePod(p.UID)
+	return c.decide(p, kept)
+}
+
+// decide finds the best node for a pod: the one kept for it, if that fits.
+func (c *Cluster) decide(p *Pod, kept string) Decision {
 	if len(p.Object.Spec.SchedulingGates) > 0 {
 		return Decision{
 			Reason: corev1.PodReasonSchedulingGated,
@@ -65,6 +77,9 @@ func (c *Cluster) Decide(p *Pod) Decision {
 	}
 	if len(fitting) == 0 {
 		return Decision{Reason: corev1.PodReasonUnschedulable, Why: explain(refused, len(nodes)), Refusals: refused}
+	}
+	if i := slices.IndexFunc(fitting, func(n *node) bool { return n.object.Name == kept }); i >= 0 {
+		fitting = fitting[i : i+1]
 	}
 	n, why := best(p, others, fitting)
 	return Decision{Node: n.object.Name, Why: why, Claims: need.open}
