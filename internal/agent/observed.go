@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Observed is what is on this node for one pod, beside the pod as the API has it.
@@ -124,7 +125,7 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 	recallGrants(pod, seen.Containers)
 	seen.Allotment = recallAllotment(pod, seen.Containers)
 	seen.Memory.Resizing.Started = seen.Allotment.Generation
-	if c := conditionOf(&pod.Status, corev1.PodResizePending); c != nil {
+	if c := condition.Find(&pod.Status, corev1.PodResizePending); c != nil {
 		seen.Memory.Resizing.Refused = Refusal{c.Reason, c.Message}
 	}
 	for _, status := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses) {

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Allotment is what the node has allotted to a pod's containers, which is what the
@@ -111,7 +113,7 @@ func recallAllotment(pod *corev1.Pod, containers []Container) Allotment {
 			a.Containers[name] = *last.Granted
 		}
 	}
-	if c := conditionOf(&pod.Status, corev1.PodResizeInProgress); c != nil {
+	if c := condition.Find(&pod.Status, corev1.PodResizeInProgress); c != nil {
 		a.At, a.Generation = c.LastTransitionTime.Time, c.ObservedGeneration
 	}
 	return a
@@ -179,15 +181,6 @@ func (l *life) resizeConditions(status *corev1.PodStatus) {
 		progress.Reason, progress.Message = corev1.PodReasonError, failure.Message
 	}
 	l.condition(status, progress)
-}
-
-func conditionOf(status *corev1.PodStatus, kind corev1.PodConditionType) *corev1.PodCondition {
-	for i := range status.Conditions {
-		if status.Conditions[i].Type == kind {
-			return &status.Conditions[i]
-		}
-	}
-	return nil
 }
 
 func forgetCondition(status *corev1.PodStatus, kind corev1.PodConditionType) {

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // status is what the API should say of the pod. Fields and conditions that
@@ -378,17 +380,16 @@ func (l *life) missingGates() string {
 func (l *life) condition(status *corev1.PodStatus, c corev1.PodCondition) {
 	c.ObservedGeneration = l.pod.Generation
 	c.LastTransitionTime = *stamp(l.now)
-	for i := range status.Conditions {
-		if old := &status.Conditions[i]; old.Type == c.Type {
-			if old.Status == c.Status {
-				c.LastTransitionTime = old.LastTransitionTime
-			}
-			c.LastProbeTime = old.LastProbeTime
-			*old = c
-			return
-		}
+	old := condition.Find(status, c.Type)
+	if old == nil {
+		status.Conditions = append(status.Conditions, c)
+		return
 	}
-	status.Conditions = append(status.Conditions, c)
+	if old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	c.LastProbeTime = old.LastProbeTime
+	*old = c
 }
 
 func truth(yes bool) corev1.ConditionStatus {
@@ -430,10 +431,8 @@ func urgent(from, to *corev1.PodStatus) bool {
 }
 
 func readiness(status *corev1.PodStatus) corev1.ConditionStatus {
-	for _, c := range status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status
-		}
+	if c := condition.Find(status, corev1.PodReady); c != nil {
+		return c.Status
 	}
 	return corev1.ConditionFalse
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // TestStep runs the scenario scripts, which are the specification of Step. The
@@ -300,7 +301,7 @@ func describeStatus(before, now *corev1.PodStatus) string {
 		}
 	}
 	for _, kind := range []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting} {
-		old, c := conditionOf(before, kind), conditionOf(now, kind)
+		old, c := condition.Find(before, kind), condition.Find(now, kind)
 		switch {
 		case c != nil && (old == nil || old.Status != c.Status || old.Reason != c.Reason || old.Message != c.Message):
 			fmt.Fprintln(&b, strings.TrimSuffix(strings.TrimSpace(fmt.Sprintf("status %s=%s %s (%s)", kind, c.Status, c.Reason, c.Message)), "  ()"))

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"cmd/windlass":         {"internal/cli"},
 	"internal/cli":         {"internal/server", "internal/join", "internal/pki", "internal/image", "internal/foresight", "api/v1alpha1", "internal/rolloutview"},
 	"internal/server":      {"*"}, // the composition root
-	"internal/agent":       {"api/v1alpha1", "internal/hijack"},
+	"internal/agent":       {"internal/condition", "api/v1alpha1", "internal/hijack"},
 	"internal/oci":         {"internal/agent"},                     // adapters implement
 	"internal/image":       {"internal/agent"},                     // what the agent
 	"internal/network":     {"internal/agent", "internal/overlay"}, // declares
@@ -29,8 +29,8 @@ var allowed = map[string][]string{
 	"internal/join":        {"internal/pki"},
 	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
-	"internal/rollout":     {"api/v1alpha1"},
-	"internal/rolloutview": {"api/v1alpha1", "internal/rollout"},                       // of rollout only the view of a StatefulSet
+	"internal/rollout":     {"internal/condition", "api/v1alpha1"},
+	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"},                       // of rollout only the view of a StatefulSet
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
 	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
 	"examples/demo":        {"test/harness"},

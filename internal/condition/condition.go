@@ -11,9 +11,8 @@ import (
 
 // OfPod says whether a condition of a pod is True. One that is not there is not.
 func OfPod(pod *corev1.Pod, kind corev1.PodConditionType) bool {
-	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == kind && c.Status == corev1.ConditionTrue
-	})
+	c := Find(&pod.Status, kind)
+	return c != nil && c.Status == corev1.ConditionTrue
 }
 
 // OfNode says whether a condition of a node is True. One that is not there is not.
@@ -23,14 +22,30 @@ func OfNode(node *corev1.Node, kind corev1.NodeConditionType) bool {
 	})
 }
 
+// Find returns the condition of a type in a pod's status, nil if it is not there.
+func Find(status *corev1.PodStatus, kind corev1.PodConditionType) *corev1.PodCondition {
+	for i := range status.Conditions {
+		if status.Conditions[i].Type == kind {
+			return &status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// Since returns since when a condition of a pod is True, zero when it is not.
+func Since(pod *corev1.Pod, kind corev1.PodConditionType) time.Time {
+	if c := Find(&pod.Status, kind); c != nil && c.Status == corev1.ConditionTrue {
+		return c.LastTransitionTime.Time
+	}
+	return time.Time{}
+}
+
 // Set puts a condition of a pod in the place of the one of its type, or adds it.
 // It changes the pod.
 func Set(pod *corev1.Pod, condition corev1.PodCondition) {
-	for i := range pod.Status.Conditions {
-		if pod.Status.Conditions[i].Type == condition.Type {
-			pod.Status.Conditions[i] = condition
-			return
-		}
+	if old := Find(&pod.Status, condition.Type); old != nil {
+		*old = condition
+		return
 	}
 	pod.Status.Conditions = append(pod.Status.Conditions, condition)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestSet: one condition of a type takes the place of another, and leaves the rest.
@@ -20,7 +21,13 @@ func TestSet(t *testing.T) {
 	if !OfPod(pod, corev1.PodReady) || !OfPod(pod, corev1.DisruptionTarget) || OfPod(pod, corev1.PodScheduled) {
 		t.Errorf("the pod is said not to be ready, or disrupted, or to be scheduled: %+v", pod.Status.Conditions)
 	}
-	Set(pod, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse})
+	if at := Since(pod, corev1.DisruptionTarget); !at.Equal(time.Unix(1, 0)) || !Since(pod, corev1.PodScheduled).IsZero() {
+		t.Errorf("the pod is disrupted since %v", at)
+	}
+	Set(pod, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(time.Unix(2, 0))})
+	if c := Find(&pod.Status, corev1.PodReady); c == nil || c.Status != corev1.ConditionFalse || !Since(pod, corev1.PodReady).IsZero() || Find(&pod.Status, corev1.PodScheduled) != nil {
+		t.Errorf("conditions %+v: the pod is said to be ready, or scheduled", pod.Status.Conditions)
+	}
 	if OfPod(pod, corev1.PodReady) {
 		t.Error("a condition that is False is said to be True")
 	}

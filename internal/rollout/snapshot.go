@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Snapshot is all that a decision rests on. Decide changes nothing in it, so
@@ -67,11 +68,8 @@ func StateOf(pod *corev1.Pod) PodState {
 		s.Terminating = pod.DeletionTimestamp != nil
 		s.Active = !s.Terminating
 	}
-	for i := range pod.Status.Conditions {
-		c := &pod.Status.Conditions[i]
-		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			s.Ready, s.ReadySince = true, c.LastTransitionTime.Time
-		}
+	if c := condition.Find(&pod.Status, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+		s.Ready, s.ReadySince = true, c.LastTransitionTime.Time
 	}
 	if s.Active && !s.Ready {
 		_, s.Failing = failing(pod)

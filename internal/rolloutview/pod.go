@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // State is where a pod is in its life, as far as a rollout is concerned.
@@ -182,7 +183,7 @@ func podOf(pod *corev1.Pod, timeline v1alpha1.PodTimeline, minReady time.Duratio
 			}
 		}
 	}
-	ready := since(pod, corev1.PodReady)
+	ready := condition.Since(pod, corev1.PodReady)
 	switch {
 	case pod.DeletionTimestamp != nil && timeline.Stopped != nil:
 		p.State = Stopped
@@ -221,22 +222,10 @@ func obstacle(c *corev1.ContainerStatus) string {
 }
 
 func unschedulable(pod *corev1.Pod) string {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return c.Message
-		}
+	if c := condition.Find(&pod.Status, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		return c.Message
 	}
 	return ""
-}
-
-// since is since when a condition is true, zero when it is not.
-func since(pod *corev1.Pod, kind corev1.PodConditionType) time.Time {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == kind && c.Status == corev1.ConditionTrue {
-			return c.LastTransitionTime.Time
-		}
-	}
-	return time.Time{}
 }
 
 // timelineOf is what a pod itself tells of its life.
@@ -246,12 +235,12 @@ func timelineOf(pod *corev1.Pod) v1alpha1.PodTimeline {
 		m = v1alpha1.PodMoments{}
 	}
 	t := v1alpha1.PodTimeline{
-		Name: pod.Name, Node: pod.Spec.NodeName, Created: micro(pod.CreationTimestamp.Time), Scheduled: micro(since(pod, corev1.PodScheduled)),
+		Name: pod.Name, Node: pod.Spec.NodeName, Created: micro(pod.CreationTimestamp.Time), Scheduled: micro(condition.Since(pod, corev1.PodScheduled)),
 		ImageReady: m.ImageReady, Started: m.Started, Ready: m.Ready,
 		EndpointRemoved: m.EndpointRemoved, Drained: m.Drained, Stopped: m.Stopped, Note: m.Note,
 	}
 	if t.Ready == nil {
-		t.Ready = micro(since(pod, corev1.PodReady))
+		t.Ready = micro(condition.Since(pod, corev1.PodReady))
 	}
 	if at := pod.DeletionTimestamp; at != nil {
 		grace := int64(0)

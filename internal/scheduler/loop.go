@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/storage/volume"
 
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
@@ -194,12 +195,8 @@ func (l *loop) preempt(ctx context.Context, p *fit.Pod, room *fit.Preemption) {
 
 // reported says whether the pod's condition already tells a decision.
 func reported(p *corev1.Pod, d fit.Decision) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodScheduled {
-			return c.Status == corev1.ConditionFalse && c.Reason == d.Reason && c.Message == d.Why
-		}
-	}
-	return false
+	c := condition.Find(&p.Status, corev1.PodScheduled)
+	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == d.Reason && c.Message == d.Why
 }
 
 // unassume takes back an assumption that the cache has not confirmed.

@@ -234,10 +234,8 @@ func (w *apiWriter) remove(ctx context.Context, victim *corev1.Pod) error {
 // and only while the pod has not changed. The time of the last transition is
 // kept when the condition's status stays.
 func conditionPatch(pod *corev1.Pod, c corev1.PodCondition) ([]byte, error) {
-	for _, is := range pod.Status.Conditions {
-		if is.Type == c.Type && is.Status == c.Status && !is.LastTransitionTime.IsZero() {
-			c.LastTransitionTime = is.LastTransitionTime
-		}
+	if is := condition.Find(&pod.Status, c.Type); is != nil && is.Status == c.Status && !is.LastTransitionTime.IsZero() {
+		c.LastTransitionTime = is.LastTransitionTime
 	}
 	return json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": pod.UID, "resourceVersion": pod.ResourceVersion},

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 var (
@@ -75,20 +77,11 @@ func readinessGates(pod *corev1.Pod) string {
 	}
 	open := 0
 	for _, gate := range pod.Spec.ReadinessGates {
-		if conditionTrue(pod, gate.ConditionType) {
+		if condition.OfPod(pod, gate.ConditionType) {
 			open++
 		}
 	}
 	return fmt.Sprintf("%d/%d", open, len(pod.Spec.ReadinessGates))
-}
-
-func conditionTrue(pod *corev1.Pod, kind corev1.PodConditionType) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == kind {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
 }
 
 // podLife sums up a pod's containers in the words of kubectl.
@@ -104,16 +97,14 @@ type podLife struct {
 // wait or to have ended; a deletion comes before both.
 func lifeOf(pod *corev1.Pod) podLife {
 	life := podLife{status: or(pod.Status.Reason, string(pod.Status.Phase)), containers: len(pod.Spec.Containers)}
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Reason == corev1.PodReasonSchedulingGated {
-			life.status = corev1.PodReasonSchedulingGated
-		}
+	if c := condition.Find(&pod.Status, corev1.PodScheduled); c != nil && c.Reason == corev1.PodReasonSchedulingGated {
+		life.status = corev1.PodReasonSchedulingGated
 	}
 	sidecars := sidecarNames(pod)
 	life.containers += len(sidecars)
 
 	started := life
-	if started.initContainers(pod, sidecars, false) && !conditionTrue(pod, corev1.PodInitialized) {
+	if started.initContainers(pod, sidecars, false) && !condition.OfPod(pod, corev1.PodInitialized) {
 		life = started
 	} else {
 		life.initContainers(pod, sidecars, true)
@@ -190,7 +181,7 @@ func (l *podLife) mainContainers(pod *corev1.Pod) {
 	}
 	if l.status == "Completed" && running {
 		l.status = "NotReady"
-		if conditionTrue(pod, corev1.PodReady) {
+		if condition.OfPod(pod, corev1.PodReady) {
 			l.status = "Running"
 		}
 	}

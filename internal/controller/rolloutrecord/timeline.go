@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 const (
@@ -44,7 +45,7 @@ func (s *Seen) see(pod *corev1.Pod, now time.Time) {
 	note(&s.Created, true)
 	note(&s.Scheduled, pod.Spec.NodeName != "")
 	note(&s.Started, !startedAt(pod).IsZero())
-	note(&s.Ready, !conditionSince(pod, corev1.PodReady).IsZero())
+	note(&s.Ready, !condition.Since(pod, corev1.PodReady).IsZero())
 	note(&s.Deleted, pod.DeletionTimestamp != nil)
 }
 
@@ -99,10 +100,10 @@ func timelineOf(pod Pod, set string, minReadySeconds int32, was v1alpha1.PodTime
 		Set:             set,
 		Node:            pod.Spec.NodeName,
 		Created:         settled(was.Created, pod.CreationTimestamp.Time, pod.Seen.Created),
-		Scheduled:       settled(was.Scheduled, conditionSince(pod.Pod, corev1.PodScheduled), pod.Seen.Scheduled),
+		Scheduled:       settled(was.Scheduled, condition.Since(pod.Pod, corev1.PodScheduled), pod.Seen.Scheduled),
 		ImageReady:      first(noted.ImageReady, was.ImageReady),
 		Started:         first(noted.Started, was.Started, refined(startedAt(pod.Pod), pod.Seen.Started)),
-		Ready:           first(noted.Ready, was.Ready, refined(conditionSince(pod.Pod, corev1.PodReady), pod.Seen.Ready)),
+		Ready:           first(noted.Ready, was.Ready, refined(condition.Since(pod.Pod, corev1.PodReady), pod.Seen.Ready)),
 		Available:       was.Available,
 		StopRequested:   first(was.StopRequested, stopRequested(pod)),
 		EndpointRemoved: first(noted.EndpointRemoved, was.EndpointRemoved),
@@ -156,7 +157,7 @@ func available(pod Pod, t v1alpha1.PodTimeline, minReadySeconds int32, now time.
 	if minReadySeconds == 0 {
 		return t.Ready, time.Time{}
 	}
-	since := conditionSince(pod.Pod, corev1.PodReady)
+	since := condition.Since(pod.Pod, corev1.PodReady)
 	due := since.Add(time.Duration(minReadySeconds) * time.Second)
 	switch {
 	case since.IsZero() || t.StopRequested != nil && due.After(t.StopRequested.Time):
@@ -182,16 +183,6 @@ func stopRequested(pod Pod) *metav1.MicroTime {
 		return moment(pod.Gone)
 	}
 	return nil
-}
-
-// conditionSince returns since when a condition is true, zero when it is not.
-func conditionSince(pod *corev1.Pod, kind corev1.PodConditionType) time.Time {
-	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == kind && c.Status == corev1.ConditionTrue {
-			return c.LastTransitionTime.Time
-		}
-	}
-	return time.Time{}
 }
 
 // startedAt returns when the last container was started, zero while one was not,
@@ -231,10 +222,8 @@ func noteOf(pod *corev1.Pod, noted v1alpha1.PodMoments) string {
 			notes = append(notes, reason+message)
 		}
 	}
-	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			add(c.Reason, c.Message)
-		}
+	if c := condition.Find(&pod.Status, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		add(c.Reason, c.Message)
 	}
 	var restarts int32
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
