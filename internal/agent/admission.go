@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/kubectl/pkg/util/qos"
 )
 
@@ -95,7 +96,7 @@ func tolerates(pod *corev1.Pod, taint string) bool {
 const systemCritical = 2_000_000_000
 
 func critical(pod *corev1.Pod) bool {
-	return pod.Spec.Priority != nil && *pod.Spec.Priority >= systemCritical
+	return schedulinghelpers.PodPriority(pod) >= systemCritical
 }
 
 // rejected begins the message of a pod that was not let in.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	"windlass.dev/windlass/internal/agent/volume"
 )
@@ -100,7 +101,7 @@ func (l *life) volumeMountStatuses(u *unit) []corev1.VolumeMountStatus {
 		status := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
 		if m.ReadOnly {
 			mode := corev1.RecursiveReadOnlyDisabled
-			switch cmp.Or(valueOf(m.RecursiveReadOnly), corev1.RecursiveReadOnlyDisabled) {
+			switch cmp.Or(ptr.Deref(m.RecursiveReadOnly, ""), corev1.RecursiveReadOnlyDisabled) {
 			case corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible: // it always is
 				mode = corev1.RecursiveReadOnlyEnabled
 			}
@@ -128,13 +129,6 @@ func (l *life) toldMount(u *unit, path string) *corev1.VolumeMountStatus {
 		}
 	}
 	return nil
-}
-
-func valueOf[T any](p *T) (zero T) {
-	if p == nil {
-		return zero
-	}
-	return *p
 }
 
 // isImageVolume: an act, or what is known of an image, is about a volume's.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/kubectl/pkg/util/qos"
 
 	"windlass.dev/windlass/internal/condition"
@@ -397,7 +398,7 @@ func (a *Agent) judge(pod *corev1.Pod) *Refusal {
 // can have them: by priority, then class, then who waits longest. a.mu is held.
 func (a *Agent) retryResizes() {
 	waiting := slices.SortedFunc(maps.Values(a.deferred), func(x, y *deferral) int {
-		return cmp.Or(cmp.Compare(priorityOf(y.pod), priorityOf(x.pod)), cmp.Compare(classRank(x.pod), classRank(y.pod)), x.since.Compare(y.since))
+		return cmp.Or(cmp.Compare(schedulinghelpers.PodPriority(y.pod), schedulinghelpers.PodPriority(x.pod)), cmp.Compare(classRank(x.pod), classRank(y.pod)), x.since.Compare(y.since))
 	})
 	for _, d := range waiting {
 		w := a.workers[d.pod.UID]
@@ -408,13 +409,6 @@ func (a *Agent) retryResizes() {
 		delete(a.deferred, d.pod.UID)
 		w.post(w.allot)
 	}
-}
-
-func priorityOf(pod *corev1.Pod) int32 {
-	if pod.Spec.Priority == nil {
-		return 0
-	}
-	return *pod.Spec.Priority
 }
 
 func classRank(pod *corev1.Pod) int {

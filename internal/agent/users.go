@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 )
 
 // UserRange is the users and groups of the node that those of a user namespace are,
@@ -25,7 +26,7 @@ const usersPerPod = 1 << 16
 
 // ownUsers: the pod has a user namespace of its own.
 func ownUsers(pod *corev1.Pod) bool {
-	return pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers
+	return !ptr.Deref(pod.Spec.HostUsers, true)
 }
 
 // userRanges keeps which pod has which users, in a file of each pod's directory: they

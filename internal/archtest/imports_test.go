@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
 	"internal/rollout":     {"internal/condition", "api/v1alpha1"},
-	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"},                       // of rollout only the view of a StatefulSet
+	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"}, // of rollout only the view of a StatefulSet
 	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
 	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
 	"examples/demo":        {"test/harness"},

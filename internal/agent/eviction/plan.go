@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/component-helpers/resource"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // Level is how much of something there is.
@@ -143,7 +144,7 @@ const systemCritical = 2_000_000_000
 // then by priority, the lowest first, then by how much more they use; nil if there
 // is none that may be.
 func choose(pods []Pod, signal Signal) *Pod {
-	candidates := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return priority(p.Spec) >= systemCritical })
+	candidates := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return schedulinghelpers.PodPriority(p.Spec) >= systemCritical })
 	if len(candidates) == 0 {
 		return nil
 	}
@@ -154,7 +155,7 @@ func choose(pods []Pod, signal Signal) *Pod {
 		if resourceName != pids {
 			exceeds = -cmp.Compare(sign(over(a)), sign(over(b)))
 		}
-		return cmp.Or(exceeds, cmp.Compare(priority(a.Spec), priority(b.Spec)), -cmp.Compare(over(a), over(b)),
+		return cmp.Or(exceeds, cmp.Compare(schedulinghelpers.PodPriority(a.Spec), schedulinghelpers.PodPriority(b.Spec)), -cmp.Compare(over(a), over(b)),
 			cmp.Compare(a.Spec.Namespace+"/"+a.Spec.Name, b.Spec.Namespace+"/"+b.Spec.Name))
 	})
 	return &victim
@@ -165,13 +166,6 @@ func sign(n int64) int {
 		return 1
 	}
 	return 0
-}
-
-func priority(pod *corev1.Pod) int32 {
-	if pod.Spec.Priority == nil {
-		return 0
-	}
-	return *pod.Spec.Priority
 }
 
 // uses is what a pod uses of a resource.

@@ -45,7 +45,7 @@ func ValidatePodResize(pod, old *corev1.Pod) field.ErrorList {
 	}
 	for i := range rest.InitContainers {
 		before := &old.Spec.InitContainers[i]
-		if before.RestartPolicy == nil || *before.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		if !isSidecar(before) {
 			continue // it cannot be resized
 		}
 		errs = append(errs, nothingRemoved(spec.Child("initContainers").Index(i), &rest.InitContainers[i], before)...)

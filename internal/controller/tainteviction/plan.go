@@ -83,11 +83,5 @@ func tolerated(pod *corev1.Pod, taint *corev1.Taint) (until time.Time, forever b
 
 // byPriority orders evictions: the least important first.
 func byPriority(a, b eviction) int {
-	priority := func(e eviction) int32 {
-		if e.Pod.Spec.Priority == nil {
-			return 0
-		}
-		return *e.Pod.Spec.Priority
-	}
-	return cmp.Compare(priority(a), priority(b))
+	return cmp.Compare(schedulinghelpers.PodPriority(a.Pod), schedulinghelpers.PodPriority(b.Pod))
 }

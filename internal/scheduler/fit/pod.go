@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
+	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
@@ -49,9 +50,7 @@ func NewPod(object *corev1.Pod) *Pod {
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
 		social:   socialOf(object),
 		claims:   claimsOf(object),
-	}
-	if object.Spec.Priority != nil {
-		p.Priority = *object.Spec.Priority
+		Priority: schedulinghelpers.PodPriority(object),
 	}
 	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
 		p.owner = owner.UID
