@@ -32,6 +32,27 @@ type Forecast struct {
 	MostAsked      int32
 }
 
+// measure takes down how many pods there are while a wave is under way.
+func (f *Forecast) measure(wave *Wave, asked, available int32) {
+	wave.Asked = asked
+	f.MostAsked = max(f.MostAsked, asked)
+	f.LeastAvailable = min(f.LeastAvailable, available)
+}
+
+// stuckOn returns the forecast of a rollout that comes to no end: for want of a node
+// if a pod found none, else of what its plan waits for.
+func (f Forecast) stuckOn(waiting string) Forecast {
+	switch {
+	case len(f.Homeless) > 0:
+		f.Stuck = "a node with room for " + pods(int32(len(f.Homeless)), "pod")
+	case waiting != "":
+		f.Stuck = waiting
+	default:
+		f.Stuck = "pods to become available that do not"
+	}
+	return f
+}
+
 // Wave is what one decision changes, and what it leads to before the next.
 type Wave struct {
 	Moves []Move
@@ -83,7 +104,8 @@ func ForecastOf(s Snapshot, room Room) Forecast {
 		wave := f.carryOut(plan.Steps)
 		f.letGo()
 		early := f.place()
-		f.measure(&wave)
+		asked, available := f.count()
+		f.forecast.measure(&wave, asked, available)
 		wave.Stopping = f.stop()
 		wave.Homeless = f.place()
 		wave.Late = early - wave.Homeless

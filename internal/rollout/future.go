@@ -287,14 +287,6 @@ func (f *future) count() (asked, available int32) {
 	return asked, available
 }
 
-// measure takes down how many pods there are while a wave is under way.
-func (f *future) measure(wave *Wave) {
-	asked, available := f.count()
-	wave.Asked = asked
-	f.forecast.MostAsked = max(f.forecast.MostAsked, asked)
-	f.forecast.LeastAvailable = min(f.forecast.LeastAvailable, available)
-}
-
 // end returns the forecast once nothing moves any more.
 func (f *future) end(waiting string) Forecast {
 	out := f.forecast
@@ -308,12 +300,8 @@ func (f *future) end(waiting string) Forecast {
 		out.Complete = true
 	case f.Deployment.Spec.Paused:
 		out.Stuck = "the Deployment to be resumed: it is paused"
-	case len(out.Homeless) > 0:
-		out.Stuck = "a node with room for " + pods(int32(len(out.Homeless)), "pod")
-	case waiting != "":
-		out.Stuck = waiting
 	default:
-		out.Stuck = "pods to become available that do not"
+		return out.stuckOn(waiting)
 	}
 	return out
 }

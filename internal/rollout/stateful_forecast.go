@@ -22,7 +22,8 @@ func StatefulForecastOf(s StatefulSnapshot, room Room) Forecast {
 		plan := DecideStateful(f.StatefulSnapshot)
 		acted := f.carryOut(plan.Steps, &wave)
 		early := f.place()
-		f.measure(&wave)
+		asked, available := f.count()
+		f.forecast.measure(&wave, asked, available)
 		stopping := f.stop()
 		wave.Stopping += stopping
 		wave.Homeless = f.place()
@@ -35,7 +36,7 @@ func StatefulForecastOf(s StatefulSnapshot, room Room) Forecast {
 			}
 		}
 		if len(wave.Moves) > 0 && (starting > 0 || !acted && stopping == 0 || f.instead != "") {
-			wave.Available = f.available()
+			_, wave.Available = f.count()
 			f.forecast.Waves = append(f.forecast.Waves, wave)
 			wave = Wave{}
 		}
@@ -73,7 +74,7 @@ func newStatefulFuture(s StatefulSnapshot, room Room) *statefulFuture {
 	}
 	_, replicas := ordinalsOf(s.Set)
 	f.forecast.Budget = Budget{Replicas: replicas, Unavailable: min(maxUnavailableOf(s.Set), replicas)}
-	f.forecast.LeastAvailable = f.available()
+	_, f.forecast.LeastAvailable = f.count()
 	return f
 }
 
@@ -236,17 +237,11 @@ func (f *statefulFuture) start() (n int32) {
 	return n
 }
 
-func (f *statefulFuture) available() int32 {
+// count returns how many pods there are that are not on their way out, and how many
+// of them are available.
+func (f *statefulFuture) count() (asked, available int32) {
 	counts, _ := Count(f.Pods, f.Set.Spec.MinReadySeconds, f.Now)
-	return counts.Available
-}
-
-// measure takes down how many pods there are while a wave is under way.
-func (f *statefulFuture) measure(wave *Wave) {
-	counts, _ := Count(f.Pods, f.Set.Spec.MinReadySeconds, f.Now)
-	wave.Asked = counts.Active
-	f.forecast.MostAsked = max(f.forecast.MostAsked, counts.Active)
-	f.forecast.LeastAvailable = min(f.forecast.LeastAvailable, counts.Available)
+	return counts.Active, counts.Available
 }
 
 // end returns the forecast once nothing moves any more.
@@ -260,14 +255,10 @@ func (f *statefulFuture) end(waiting string) Forecast {
 		out.Stuck = waiting
 	case d.settled():
 		out.Complete = true
-	case len(out.Homeless) > 0:
-		out.Stuck = "a node with room for " + pods(int32(len(out.Homeless)), "pod")
-	case waiting != "":
-		out.Stuck = waiting
-	case !d.rolls():
-		out.Stuck = "somebody to delete the outdated pods: updateStrategy is OnDelete"
+	case waiting == "" && !d.rolls():
+		return out.stuckOn("somebody to delete the outdated pods: updateStrategy is OnDelete")
 	default:
-		out.Stuck = "pods to become available that do not"
+		return out.stuckOn(waiting)
 	}
 	return out
 }
