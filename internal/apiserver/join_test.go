@@ -21,37 +21,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/apiserver/apiservertest"
 	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/pki"
 )
 
-var testCluster = join.Cluster{
-	PodRange: netip.MustParsePrefix("10.42.0.0/16"), ServiceRange: netip.MustParsePrefix("10.43.0.0/16"),
-	DNS: netip.MustParseAddr("10.43.0.10"), Domain: "cluster.local",
-}
-
-// joinable is a server that machines can join, the administrator's client, and a
-// token.
-func joinable(t *testing.T) (*apiservertest.Server, *kubernetes.Clientset, join.Token) {
-	t.Helper()
-	s := apiservertest.StartWith(t, t.TempDir(), func(c *apiserver.Config) { c.Cluster = testCluster })
-	admin := kubernetes.NewForConfigOrDie(s.Config)
-	token, err := join.NewToken(s.Authority.Hash())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.CoreV1().Secrets("kube-system").Create(t.Context(), join.SecretOf(token, "", time.Time{}), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	return s, admin, token
-}
-
 // TestJoinAndRenew: a machine joins by a token and renews by its certificate, and
 // only its own.
 func TestJoinAndRenew(t *testing.T) {
-	s, admin, token := joinable(t)
+	s, admin, token := apiservertest.StartJoinable(t, 0)
 	ctx := t.Context()
 	dir := filepath.Join(t.TempDir(), "node")
 	if _, err := join.Open(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -66,7 +44,7 @@ func TestJoinAndRenew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if member.Node() != "one" || member.Cluster() != testCluster || member.Address() != address || !member.Ends().Equal(joined.Ends()) {
+	if member.Node() != "one" || member.Cluster() != apiservertest.Cluster || member.Address() != address || !member.Ends().Equal(joined.Ends()) {
 		t.Errorf("what is kept differs: %s %v %s", member.Node(), member.Cluster(), member.Address())
 	}
 	if err := member.SetPodRange(netip.MustParsePrefix("10.42.3.0/24")); err != nil {
@@ -103,7 +81,7 @@ func bearing(member *join.Member) *http.Client {
 
 // TestJoinRefusals: names and addresses that are somebody's.
 func TestJoinRefusals(t *testing.T) {
-	s, admin, token := joinable(t)
+	s, admin, token := apiservertest.StartJoinable(t, 0)
 	ctx := t.Context()
 	now := metav1.NowMicro()
 	taken := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "taken"},
@@ -143,7 +121,7 @@ func TestJoinRefusals(t *testing.T) {
 // TestDeletedNode: with its Node a machine loses its certificates, what it watches
 // ends, and a Node of its name does not bring them back; a token does.
 func TestDeletedNode(t *testing.T) {
-	s, admin, token := joinable(t)
+	s, admin, token := apiservertest.StartJoinable(t, 0)
 	ctx := t.Context()
 	dir, address := t.TempDir(), netip.MustParseAddr("192.0.2.7")
 	member, err := join.Enter(ctx, dir, s.URL, token, "one", address)
@@ -212,7 +190,7 @@ func nodeClient(t *testing.T, s *apiservertest.Server, node string) *kubernetes.
 
 // TestNodeAccess: what the agent of a node may do, and what it may not.
 func TestNodeAccess(t *testing.T) {
-	s, admin, _ := joinable(t)
+	s, admin, _ := apiservertest.StartJoinable(t, 0)
 	ctx := t.Context()
 	mine, other := nodeClient(t, s, "mine"), nodeClient(t, s, "other")
 	must := func(_ any, err error) {

@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"windlass.dev/windlass/internal/apiserver"
 	"windlass.dev/windlass/internal/apiserver/apiservertest"
 	"windlass.dev/windlass/internal/join"
 )
@@ -20,19 +19,7 @@ import (
 // long, and a token that is still good.
 func joined(t *testing.T, life time.Duration) (*kubernetes.Clientset, AgentOptions, *join.Member, string) {
 	t.Helper()
-	s := apiservertest.StartWith(t, t.TempDir(), func(c *apiserver.Config) {
-		c.NodeCertificateLife = life
-		c.Cluster = join.Cluster{PodRange: netip.MustParsePrefix("10.42.0.0/16"), ServiceRange: netip.MustParsePrefix("10.43.0.0/16"),
-			DNS: netip.MustParseAddr("10.43.0.10"), Domain: "cluster.local"}
-	})
-	admin := kubernetes.NewForConfigOrDie(s.Config)
-	token, err := join.NewToken(s.Authority.Hash())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := admin.CoreV1().Secrets("kube-system").Create(t.Context(), join.SecretOf(token, "", time.Time{}), metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	s, admin, token := apiservertest.StartJoinable(t, life)
 	o := AgentOptions{NodeOptions: NodeOptions{DataDir: t.TempDir(), NodeName: "one", NodeIP: netip.MustParseAddr("192.0.2.7"), Log: slog.New(slog.DiscardHandler)}}
 	member, err := join.Enter(t.Context(), memberDir(o.DataDir), s.URL, token, o.NodeName, o.NodeIP)
 	if err != nil {
