@@ -12,23 +12,8 @@ import (
 
 const (
 	agentPods = 50
-	settled   = 30 * time.Second // before something is read
+	settled   = 30 * time.Second // before something is read, and how long it is read
 )
-
-// oneNode is a Deployment on one node.
-const oneNode = `
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: crowd}
-spec:
-  replicas: %d
-  selector: {matchLabels: {run: crowd}}
-  template:
-    metadata: {labels: {run: crowd}}
-    spec:
-      nodeSelector: {kubernetes.io/hostname: %s}
-      containers: [{name: httpd, image: 'httpd:2.2.31', ports: [{containerPort: 80}]}]
-`
 
 // agent measures what `windlass agent` takes, at idle and with 50 pods.
 func (b *bench) agent(ctx context.Context) error {
@@ -39,7 +24,7 @@ func (b *bench) agent(ctx context.Context) error {
 		if err := agentTakes(ctx, m.Pid(), "no pods"); err != nil {
 			return err
 		}
-		if _, err := f.Server.RunInput(ctx, fmt.Sprintf(oneNode, agentPods, m.Name), f.Server.Kubectl, "apply", "-f", "-"); err != nil {
+		if _, err := f.Server.RunInput(ctx, crowd(agentPods, "{kubernetes.io/hostname: "+m.Name+"}"), f.Server.Kubectl, "apply", "-f", "-"); err != nil {
 			return err
 		}
 		if _, err := f.Server.KubectlRun(ctx, "rollout", "status", "deployment/crowd", "--timeout=120s"); err != nil {
@@ -59,14 +44,7 @@ func agentTakes(ctx context.Context, pid int, with string) error {
 	if err := pause(ctx, settled); err != nil {
 		return err
 	}
-	before, err := cpu(pid)
-	if err != nil {
-		return err
-	}
-	if err := pause(ctx, settled); err != nil {
-		return err
-	}
-	after, err := cpu(pid)
+	busy, err := cpuShare(ctx, pid, settled)
 	if err != nil {
 		return err
 	}
@@ -77,6 +55,6 @@ func agentTakes(ctx context.Context, pid int, with string) error {
 		}
 	}
 	row(fmt.Sprintf("`windlass agent` with %s: memory after %v (anonymous, files)", with, 2*settled), "%d kB (%d, %d)", kB[0], kB[1], kB[2])
-	row(fmt.Sprintf("`windlass agent` with %s: CPU of one core", with), "%.1f%%", 100*float64(after-before)/float64(settled))
+	row(fmt.Sprintf("`windlass agent` with %s: CPU of one core", with), "%.1f%%", 100*busy)
 	return nil
 }

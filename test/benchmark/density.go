@@ -22,7 +22,9 @@ import (
 // manyPods is how many pods are on the node at once.
 const manyPods = 150
 
-const crowd = `
+// crowd is a Deployment of many pods, with their nodeSelector.
+func crowd(pods int, selector string) string {
+	return fmt.Sprintf(`
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: crowd}
@@ -31,8 +33,11 @@ spec:
   selector: {matchLabels: {run: crowd}}
   template:
     metadata: {labels: {run: crowd}}
-    spec: {containers: [{name: httpd, image: 'httpd:2.2.31', ports: [{containerPort: 80}]}]}
-`
+    spec:
+      nodeSelector: %s
+      containers: [{name: httpd, image: 'httpd:2.2.31', ports: [{containerPort: 80}]}]
+`, pods, selector)
+}
 
 // density measures many pods at once: the time to start and to end all, the
 // memory that each costs beyond its own process, and what the server does while
@@ -45,14 +50,14 @@ func (b *bench) density(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if _, err := b.cluster.RunInput(ctx, fmt.Sprintf(crowd, manyPods), b.cluster.Kubectl, "apply", "-f", "-"); err != nil {
+	if _, err := b.cluster.RunInput(ctx, crowd(manyPods, "{}"), b.cluster.Kubectl, "apply", "-f", "-"); err != nil {
 		return err
 	}
 	if _, err := b.cluster.KubectlRun(ctx, "rollout", "status", "deployment/crowd", "--timeout=300s"); err != nil {
 		return err
 	}
 	row(fmt.Sprintf("%d pods started at once, until all are Ready", manyPods), "%v", time.Since(began).Round(10*time.Millisecond))
-	if err := pause(ctx, 30*time.Second); err != nil {
+	if err := pause(ctx, settled); err != nil {
 		return err
 	}
 	after, err := anonymous(b.cluster.Pid())
@@ -66,19 +71,11 @@ func (b *bench) density(ctx context.Context) error {
 	row(fmt.Sprintf("memory of the server with %d pods (RssAnon), 30 s later", manyPods), "%d kB, %d kB before", after, before)
 	row("memory that one more pod costs beyond its own process", "%.0f kB (server %.0f, its monitor %.0f)",
 		float64(after-before)/manyPods+float64(monitors)/float64(n), float64(after-before)/manyPods, float64(monitors)/float64(n))
-	busy, err := cpu(b.cluster.Pid())
+	busy, err := cpuShare(ctx, b.cluster.Pid(), settled)
 	if err != nil {
 		return err
 	}
-	const quiet = 30 * time.Second
-	if err := pause(ctx, quiet); err != nil {
-		return err
-	}
-	later, err := cpu(b.cluster.Pid())
-	if err != nil {
-		return err
-	}
-	row(fmt.Sprintf("CPU of the server with %d pods and nothing to do, of one core", manyPods), "%.1f%%", 100*float64(later-busy)/float64(quiet))
+	row(fmt.Sprintf("CPU of the server with %d pods and nothing to do, of one core", manyPods), "%.1f%%", 100*busy)
 	if err := b.command(ctx); err != nil {
 		return err
 	}
@@ -175,6 +172,19 @@ func monitorMemory(dir string) (kB, count int, err error) {
 		return 0, 0, fmt.Errorf("no monitor of a container below %s runs", dir)
 	}
 	return kB, count, nil
+}
+
+// cpuShare is the part of one core that a process takes during a time.
+func cpuShare(ctx context.Context, pid int, during time.Duration) (float64, error) {
+	before, err := cpu(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, during); err != nil {
+		return 0, err
+	}
+	after, err := cpu(pid)
+	return float64(after-before) / float64(during), err
 }
 
 // cpu is the time that a process has had.
