@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,20 +35,7 @@ func smallDisk(t *testing.T, options string) string {
 // their traffic.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t, "size=700m,nr_inodes=60000")
-	c := newCluster(disk+"/data", "--eviction-pressure-transition-period=1s", "--minimum-image-ttl-duration=0s")
-	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
-	t.Cleanup(func() {
-		if t.Failed() {
-			log, _ := os.ReadFile(c.LogPath())
-			t.Logf("log of the server:\n%s", log)
-		}
-		if err := c.Destroy(context.Background()); err != nil {
-			t.Errorf("destroy: %v", err)
-		}
-	})
-	if err := c.Start(within(t, time.Minute)); err != nil {
-		t.Fatal(err)
-	}
+	c := ownClusterOn(t, disk+"/data", "--eviction-pressure-transition-period=1s", "--minimum-image-ttl-duration=0s")
 	server := c.Pid()
 	if err := c.LoadImages(within(t, time.Minute), harness.Busybox("busybox:1"), harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp), harness.WebApp("unused:1", "1", setup.webapp)); err != nil {
 		t.Fatal(err)

@@ -157,7 +157,13 @@ func images() []harness.Image {
 // network namespace of its own.
 func ownCluster(t *testing.T, args ...string) *harness.Cluster {
 	t.Helper()
-	c := newCluster(filepath.Join(t.TempDir(), "data"), args...)
+	return ownClusterOn(t, filepath.Join(t.TempDir(), "data"), args...)
+}
+
+// ownClusterOn is ownCluster with a data directory of the test's choice.
+func ownClusterOn(t *testing.T, dir string, args ...string) *harness.Cluster {
+	t.Helper()
+	c := newCluster(dir, args...)
 	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -34,6 +34,17 @@ metadata: {name: db}
 spec: {clusterIP: None, selector: {app: db}, ports: [{port: 80}]}
 `
 
+// awaitNotReady waits until it is known that a node is not ready.
+func awaitNotReady(t *testing.T, c *harness.Cluster, node string) {
+	t.Helper()
+	eventually(t, time.Minute, func() string {
+		if status := kubectl(t, c, "get", "node", node, "--no-headers"); !strings.Contains(status, "NotReady") {
+			return "its status is " + status
+		}
+		return ""
+	})
+}
+
 // podsOn returns the names of the pods of an app on a node.
 func podsOn(t *testing.T, c *harness.Cluster, app, node string) []string {
 	t.Helper()
@@ -132,12 +143,7 @@ func TestNodeLost(t *testing.T) {
 	if err := second.PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func() string {
-		if status := kubectl(t, c, "get", "node", second.Name, "--no-headers"); !strings.Contains(status, "NotReady") {
-			return "its status is " + status
-		}
-		return ""
-	})
+	awaitNotReady(t, c, second.Name)
 	kubectl(t, c, "taint", "node", second.Name, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
 	eventually(t, 90*time.Second, func() string {
 		if now := kubectl(t, c, "get", "pod", moved[0], "--ignore-not-found", "-o", "jsonpath={.metadata.uid} {.status.phase}"); now == "" || strings.Contains(now, old) || !strings.Contains(now, "Running") {

@@ -273,12 +273,7 @@ func deleteNodes(t *testing.T, f *harness.Fleet, w *witness) {
 	if err := dead.PowerOff(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func() string {
-		if status := kubectl(t, c, "get", "node", dead.Name, "--no-headers"); !strings.Contains(status, "NotReady") {
-			return "its status is " + status
-		}
-		return ""
-	})
+	awaitNotReady(t, c, dead.Name)
 	kubectl(t, c, "delete", "node", dead.Name, live.Name)
 	log, err := live.Ended(within(t, time.Minute))
 	if err != nil || !strings.Contains(log, "node node-2 was deleted, and with it its certificate was revoked: join anew with --token") {
