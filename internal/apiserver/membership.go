@@ -25,10 +25,11 @@ type memberships struct {
 
 	mu      sync.Mutex
 	watches map[string]map[*http.Request]context.CancelFunc // of nodes' agents, by node
+	deleted map[string]bool                                 // names of Nodes that were, since this process began
 }
 
 func newMemberships(nodes *registry.Store) *memberships {
-	m := &memberships{nodes: nodes, watches: map[string]map[*http.Request]context.CancelFunc{}}
+	m := &memberships{nodes: nodes, watches: map[string]map[*http.Request]context.CancelFunc{}, deleted: map[string]bool{}}
 	nodes.AfterDelete = func(obj runtime.Object, _ *metav1.DeleteOptions) { m.end(obj.(*corev1.Node).Name) }
 	return m
 }
@@ -53,9 +54,12 @@ func (m *memberships) admit(ctx context.Context, name string, anew bool) (types.
 // more, "" while it is good. One that bears no UID, of an earlier version, is good
 // for any Node of the name.
 func (m *memberships) revoked(ctx context.Context, node string, who user.Info) (why string, err error) {
-	// The cache may not show a new Node yet: what it has against a node is asked again.
-	if why, err := m.revokedAt(ctx, node, who, "0"); why == "" && err == nil {
-		return "", nil
+	// The cache may not show yet that a Node is gone, or there: it speaks for those that
+	// were never deleted, and what it has against one is asked again.
+	if !m.wasDeleted(node) {
+		if why, err := m.revokedAt(ctx, node, who, "0"); why == "" && err == nil {
+			return "", nil
+		}
 	}
 	return m.revokedAt(ctx, node, who, "")
 }
@@ -112,10 +116,17 @@ func (m *memberships) forget(node string, r *http.Request) {
 	}
 }
 
-// end ends the watches of a node's agent.
+func (m *memberships) wasDeleted(node string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deleted[node]
+}
+
+// end takes in that a Node was deleted, and ends the watches of its agent.
 func (m *memberships) end(node string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.deleted[node] = true
 	for _, cancel := range m.watches[node] {
 		cancel()
 	}
