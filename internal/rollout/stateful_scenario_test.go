@@ -102,8 +102,6 @@ func changeStateful(set *appsv1.StatefulSet, args []datadriven.CmdArg) error {
 	return nil
 }
 
-func (w *statefulWorld) step(few int) (string, error) { return step(w, few) }
-
 func (w *statefulWorld) run() (string, error) { return run(w) }
 
 func (w *statefulWorld) decide() Plan { return DecideStateful(w.snapshot()) }
