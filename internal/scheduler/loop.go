@@ -30,7 +30,7 @@ type outcome int
 
 const (
 	written  outcome = iota // it is in the API
-	outdated                // the pod has changed or is gone: the cache will show it
+	outdated                // what was to be written has changed or is gone: the cache will show it
 	failed                  // it is not in the API; try again
 )
 
@@ -162,23 +162,19 @@ func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
 }
 
 // await has a pod's claims bound on the node that was decided for it. The pod is
-// parked meanwhile and keeps its place there; it is decided on again when a claim
-// or a volume changes.
+// parked meanwhile and keeps its place there, whatever becomes of the writes: one
+// that seems to have failed, or that met a newer claim, may follow one that made
+// the claim this node's. It is decided on again when a claim or a volume changes.
 func (l *loop) await(ctx context.Context, p *fit.Pod, d fit.Decision) {
 	for _, claim := range d.Claims {
 		if claim.Annotations[volume.AnnSelectedNode] == d.Node {
 			continue
 		}
 		l.log.V(1).Info("Selecting the node of a claim", "claim", claim.Namespace+"/"+claim.Name, "node", d.Node, "why", d.Why)
-		if l.api.selectNode(ctx, claim, d.Node) == written {
-			continue
+		if l.api.selectNode(ctx, claim, d.Node) == failed {
+			l.later(p)
+			return
 		}
-		l.mu.Lock()
-		delete(l.queue.parked, p.UID) // so that it is tried again later, not at once
-		l.unassume(p.UID)
-		l.mu.Unlock()
-		l.later(p)
-		return
 	}
 }
 
@@ -207,7 +203,8 @@ func (l *loop) unassume(uid types.UID) {
 	}
 }
 
-// later looks at a pod again after a failed write, if it is still pending then.
+// later looks at a pod again after a failed write, if it is still pending then
+// and nobody has looked at it meanwhile.
 func (l *loop) later(p *fit.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +217,7 @@ func (l *loop) later(p *fit.Pod) {
 	time.AfterFunc(delay, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.queue.items[p.UID] == it && !l.cluster.Assumed(p.UID) {
+		if l.queue.items[p.UID] == it && (l.queue.parked[p.UID] == it || !l.cluster.Assumed(p.UID)) {
 			l.queue.add(it.pod)
 			l.kick()
 		}

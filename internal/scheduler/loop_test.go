@@ -21,7 +21,7 @@ type fakeAPI struct {
 	bound     map[types.UID]string
 	reports   []string
 	preempted []string
-	nodes     map[string]string // of claims, by name
+	nodes     map[string]string // of claims, by name; one that has a node has changed
 	fail      int               // writes to fail before the next succeeds
 	hold      chan struct{}
 }
@@ -49,6 +49,9 @@ func (f *fakeAPI) selectNode(_ context.Context, claim *corev1.PersistentVolumeCl
 	if f.fail > 0 {
 		f.fail--
 		return failed
+	}
+	if _, newer := f.nodes[claim.Name]; newer {
+		return outdated
 	}
 	if f.nodes == nil {
 		f.nodes = map[string]string{}

@@ -76,8 +76,9 @@ func (w *apiWriter) selectNode(ctx context.Context, claim *corev1.PersistentVolu
 	switch {
 	case err == nil:
 		return written
-	case !apierrors.IsConflict(err) && !apierrors.IsNotFound(err):
-		w.log.Error(err, "Select the node of a claim", "claim", client.ObjectKeyFromObject(claim), "node", node)
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return outdated
 	}
+	w.log.Error(err, "Select the node of a claim", "claim", client.ObjectKeyFromObject(claim), "node", node)
 	return failed
 }
