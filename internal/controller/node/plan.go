@@ -38,9 +38,6 @@ type decision struct {
 // this process, since machines' clocks may differ.
 func plan(node *corev1.Node, lease *coordinationv1.Lease, heard, now time.Time) decision {
 	var d decision
-	if node.CreationTimestamp.After(heard) {
-		heard = node.CreationTimestamp.Time
-	}
 	d.Conditions = node.Status.Conditions
 	if deadline := heard.Add(graceOf(lease)); now.Before(deadline) {
 		d.WakeAt = deadline
@@ -68,21 +65,28 @@ func unready(pod *corev1.Pod, now time.Time) []corev1.PodCondition {
 	return conditions
 }
 
+// reported are the conditions of a node that its agent reports. Others are somebody
+// else's, who may still speak for them.
+var reported = []corev1.NodeConditionType{corev1.NodeReady, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure}
+
 // unknown returns the conditions of a node whose agent is silent: all that the
 // agent reports are Unknown, Ready among them.
 func unknown(conditions []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
 	result := slices.Clone(conditions)
-	if !slices.ContainsFunc(result, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }) {
-		result = append(result, corev1.NodeCondition{Type: corev1.NodeReady})
-	}
-	for i := range result {
-		if result[i].Status == corev1.ConditionUnknown {
-			continue
+	for _, kind := range reported {
+		c := corev1.NodeCondition{
+			Type: kind, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(now),
+			Reason: "NodeStatusUnknown", Message: "Kubelet stopped posting node status.",
 		}
-		result[i].Status = corev1.ConditionUnknown
-		result[i].Reason = "NodeStatusUnknown"
-		result[i].Message = "Kubelet stopped posting node status."
-		result[i].LastTransitionTime = metav1.NewTime(now)
+		i := slices.IndexFunc(result, func(has corev1.NodeCondition) bool { return has.Type == kind })
+		switch {
+		case i < 0 && kind == corev1.NodeReady:
+			c.Reason, c.Message = "NodeStatusNeverUpdated", "Kubelet never posted node status."
+			result = append(result, c)
+		case i >= 0 && result[i].Status != corev1.ConditionUnknown:
+			c.LastHeartbeatTime = result[i].LastHeartbeatTime
+			result[i] = c
+		}
 	}
 	return result
 }

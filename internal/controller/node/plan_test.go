@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 func TestPlan(t *testing.T) {
@@ -69,24 +72,63 @@ func TestLeaseSaysHowLong(t *testing.T) {
 }
 
 // What counts is when a renewal is heard here: a server that was down for long
-// finds old Leases, and listens before it judges; a node's clock may be wrong.
+// finds old Leases, and listens before it judges; a node's clock may be wrong, and so
+// may the one that wrote when the Node was made.
 func TestHeard(t *testing.T) {
 	began := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	r := &reconciler{listening: began, renewals: map[string]renewal{}}
-	for _, step := range []struct {
-		now, said, want time.Duration
-	}{
-		{time.Second, -time.Hour, 0}, // it may have been renewed any time
-		{9 * time.Second, -time.Hour, 0},
-		{10 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
-		{15 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
-		{20 * time.Second, time.Hour, 20 * time.Second},
-	} {
-		said := metav1.NewMicroTime(began.Add(step.said))
-		heard := r.heard("n", &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &said}}, began.Add(step.now))
-		if got := heard.Sub(began); got != step.want {
-			t.Errorf("after %v: heard after %v, want %v", step.now, got, step.want)
+	for _, made := range []time.Duration{-time.Hour, time.Second, 24 * time.Hour} {
+		r := &reconciler{vigil: loop.NewVigil(began), renewals: map[string]renewal{}}
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", CreationTimestamp: metav1.NewTime(began.Add(made))}}
+		first := max(min(made, time.Second), 0)
+		awake := time.Duration(0)
+		for _, step := range []struct {
+			now, said, want time.Duration
+		}{
+			{time.Second, -time.Hour, first}, // it may have been renewed any time
+			{9 * time.Second, -time.Hour, first},
+			{10 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
+			{15 * time.Second, -time.Hour + 10*time.Second, 10 * time.Second},
+			{20 * time.Second, time.Hour, 20 * time.Second},
+		} {
+			for ; awake < step.now; awake += time.Second {
+				r.vigil.Since(began.Add(awake))
+			}
+			said := metav1.NewMicroTime(began.Add(step.said))
+			heard := r.heard(node, &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &said}}, began.Add(step.now))
+			if got := heard.Sub(began); got != step.want {
+				t.Errorf("made after %v, after %v: heard after %v, want %v", made, step.now, got, step.want)
+			}
 		}
+		// Nothing is heard by who is stopped, with the machine or alone.
+		heard := r.heard(node, nil, began.Add(time.Hour))
+		if got := heard.Sub(began); got != time.Hour {
+			t.Errorf("this process was stopped for an hour and says that the node was last heard %v before", time.Hour-got)
+		}
+	}
+}
+
+// A node whose agent is silent is Unknown in all that the agent reports, and in
+// nothing that others do.
+func TestUnknown(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	others := corev1.NodeCondition{Type: "KernelDeadlock", Status: corev1.ConditionFalse, Reason: "KernelHasNoDeadlock"}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.NewTime(now.Add(-time.Minute))}
+	conditions := unknown([]corev1.NodeCondition{others, ready, {Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue}}, now)
+	var got []string
+	for _, c := range conditions {
+		got = append(got, fmt.Sprint(c.Type, " ", c.Status, " ", c.Reason))
+	}
+	want := []string{
+		"KernelDeadlock False KernelHasNoDeadlock", "Ready Unknown NodeStatusUnknown", "DiskPressure Unknown NodeStatusUnknown",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !conditions[1].LastHeartbeatTime.Equal(&ready.LastHeartbeatTime) {
+		t.Errorf("the last heartbeat is said to be %v", conditions[1].LastHeartbeatTime)
+	}
+	if c := unknown(nil, now); len(c) != 1 || c[0].Type != corev1.NodeReady || c[0].Reason != "NodeStatusNeverUpdated" {
+		t.Errorf("of a node that never said anything: %+v", c)
 	}
 }
 

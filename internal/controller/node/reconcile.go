@@ -22,11 +22,15 @@ import (
 // Setup adds the controller to a manager; it runs once the manager starts.
 // Events on nodes go to recorder.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
+	vigil := loop.NewVigil(time.Now())
+	if err := vigil.Keep(mgr); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&corev1.Node{}).
 		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(nodeOf)).
-		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, listening: time.Now(), renewals: map[string]renewal{}})
+		Complete(&reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, vigil: vigil, renewals: map[string]renewal{}})
 }
 
 func nodeOf(_ context.Context, lease client.Object) []reconcile.Request {
@@ -37,14 +41,14 @@ func nodeOf(_ context.Context, lease client.Object) []reconcile.Request {
 }
 
 // reconciler has one worker, so that what it remembers needs no lock. It may
-// forget: nobody can have been heard while nobody listened, so every node then
-// counts as heard at listening.
+// forget: nobody can have been heard while nobody listened, so no node counts as
+// silent since before the vigil began.
 type reconciler struct {
-	client    client.Client
-	recorder  record.EventRecorder
-	now       func() time.Time
-	listening time.Time // when this process began
-	renewals  map[string]renewal
+	client   client.Client
+	recorder record.EventRecorder
+	now      func() time.Time
+	vigil    *loop.Vigil // since when this process listens
+	renewals map[string]renewal
 }
 
 // renewal is a node's sign of life.
@@ -53,11 +57,15 @@ type renewal struct {
 	heard time.Time // by ours
 }
 
-// heard returns when a node was last heard, by the clock of this process.
-func (r *reconciler) heard(node string, lease *coordinationv1.Lease, now time.Time) time.Time {
-	last, known := r.renewals[node]
-	if !known {
-		last.heard = r.listening
+// heard returns when a node was last heard, by the clock of this process, or since
+// when that has listened without hearing it.
+func (r *reconciler) heard(node *corev1.Node, lease *coordinationv1.Lease, now time.Time) time.Time {
+	listening := r.vigil.Since(now)
+	last, known := r.renewals[node.Name]
+	if made := node.CreationTimestamp.Time; !known && made.After(listening) {
+		if last.heard = made; made.After(now) { // the clock was set back since
+			last.heard = now
+		}
 	}
 	if lease != nil && lease.Spec.RenewTime != nil && !lease.Spec.RenewTime.Time.Equal(last.said) {
 		if known {
@@ -65,7 +73,10 @@ func (r *reconciler) heard(node string, lease *coordinationv1.Lease, now time.Ti
 		}
 		last.said = lease.Spec.RenewTime.Time
 	}
-	r.renewals[node] = last
+	r.renewals[node.Name] = last
+	if last.heard.Before(listening) {
+		return listening
+	}
 	return last.heard
 }
 
@@ -74,7 +85,7 @@ func (r *reconciler) heard(node string, lease *coordinationv1.Lease, now time.Ti
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var node corev1.Node
 	now := r.now()
-	if err := r.client.Get(ctx, req.NamespacedName, &node); err != nil || node.DeletionTimestamp != nil {
+	if err := r.client.Get(ctx, req.NamespacedName, &node); err != nil {
 		delete(r.renewals, req.Name)
 		if apierrors.IsNotFound(err) { // and no packet finds the way to its pods
 			err = r.silence(ctx, req.Name, now)
@@ -85,7 +96,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	d := plan(&node, lease, r.heard(node.Name, lease, now), now)
+	d := plan(&node, lease, r.heard(&node, lease, now), now)
 	if err := r.write(ctx, &node, d); err != nil {
 		return loop.Next(ctx, loop.Stale(err), time.Time{}, now)
 	}

@@ -11,6 +11,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"windlass.dev/windlass/internal/controller/loop"
 )
 
 // TestDeletedNodeIsSentNothing: the pods of a node that is deleted are not ready
@@ -21,7 +23,7 @@ func TestDeletedNodeIsSentNothing(t *testing.T) {
 			Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}}
 	}
 	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(pod("lost", "gone"), pod("stays", "there")).Build()
-	r := &reconciler{client: c, recorder: record.NewFakeRecorder(10), now: time.Now, listening: time.Now(), renewals: map[string]renewal{}}
+	r := &reconciler{client: c, recorder: record.NewFakeRecorder(10), now: time.Now, vigil: loop.NewVigil(time.Now()), renewals: map[string]renewal{}}
 	if _, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Name: "gone"}}); err != nil {
 		t.Fatal(err)
 	}
