@@ -50,7 +50,7 @@ func (v *Vigil) Keep(mgr manager.Manager) error {
 func (v *Vigil) Since(now time.Time) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	passed := now.Sub(v.last)                 // by the clock that nobody sets, which may stand still while the machine sleeps
+	passed := now.Sub(v.last)                  // by the clock that nobody sets, which may stand still while the machine sleeps
 	shown := now.Round(0).Sub(v.last.Round(0)) // by the clock on the wall
 	if passed.Abs() > longestBlink || (shown-passed).Abs() > longestBlink {
 		v.since = now

@@ -95,7 +95,11 @@ func (s *sweeper) remove(ctx context.Context, r removal) error {
 		pod.Status.Phase = corev1.PodFailed
 		pod.Status.Reason, pod.Status.Message = "NodeLost", "PodGC: "+r.Why
 		condition.Set(pod, condition.Disrupted("DeletionByPodGC", pod.Status.Message, time.Now()))
-		if err := s.cache.Status().Patch(ctx, pod, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+		err := s.cache.Status().Patch(ctx, pod, loop.IfUnchanged(before))
+		switch {
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+			return nil // it is another one by now, or somebody else speaks for it: the next sweep will see
+		case err != nil:
 			return fmt.Errorf("mark pod %s/%s as failed: %w", pod.Namespace, pod.Name, err)
 		}
 	}

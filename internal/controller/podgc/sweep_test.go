@@ -58,6 +58,25 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestAnotherOfTheName: a pod that was made under the name of the one that is to go
+// stays as it is.
+func TestAnotherOfTheName(t *testing.T) {
+	former := pod("web-0", "gone", corev1.PodRunning)
+	former.UID, former.ResourceVersion = "former", "1"
+	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(pod("web-0", "there", corev1.PodRunning)).Build()
+	s := &sweeper{cache: c, live: c}
+	if err := s.remove(t.Context(), removal{Pod: former, Fail: true, Why: "its node is gone"}); err != nil {
+		t.Fatal(err)
+	}
+	var got corev1.Pod
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(former), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Status.Phase != corev1.PodRunning || got.Status.Reason != "" || len(got.Status.Conditions) > 0 {
+		t.Errorf("it is said to have failed: %+v", got.Status)
+	}
+}
+
 func TestTooManyFinished(t *testing.T) {
 	var pods []*corev1.Pod
 	for i := range finishedLimit + 2 {

@@ -18,11 +18,17 @@ type eviction struct {
 	Why  string
 }
 
+// patience is how much of a node's trouble is held against it.
+type patience struct {
+	Held  bool      // none of it now
+	Since time.Time // else what there was of it since then
+}
+
 // plan decides which pods of a node go now, and when to look again; zero is when
-// something changes. dark says that no node of the cluster is ready.
-func plan(node *corev1.Node, pods []*corev1.Pod, dark bool, now time.Time) (evictions []eviction, wakeAt time.Time) {
+// something changes.
+func plan(node *corev1.Node, pods []*corev1.Pod, p patience, now time.Time) (evictions []eviction, wakeAt time.Time) {
 	taints := slices.DeleteFunc(slices.Clone(node.Spec.Taints), func(t corev1.Taint) bool {
-		return t.Effect != corev1.TaintEffectNoExecute || dark && trouble(t.Key)
+		return t.Effect != corev1.TaintEffectNoExecute || p.Held && trouble(t.Key)
 	})
 	if len(taints) == 0 {
 		return nil, time.Time{}
@@ -32,7 +38,7 @@ func plan(node *corev1.Node, pods []*corev1.Pod, dark bool, now time.Time) (evic
 		if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		at, taint := endurance(pod, taints)
+		at, taint := endurance(pod, taints, p.Since, now)
 		switch {
 		case taint == nil:
 		case !now.Before(at):
@@ -51,9 +57,9 @@ func trouble(key string) bool {
 
 // endurance is until when a pod tolerates all the taints, and the taint that
 // ends it; nil when it tolerates them for good.
-func endurance(pod *corev1.Pod, taints []corev1.Taint) (at time.Time, by *corev1.Taint) {
+func endurance(pod *corev1.Pod, taints []corev1.Taint, since, now time.Time) (at time.Time, by *corev1.Taint) {
 	for i := range taints {
-		until, forever := tolerated(pod, &taints[i])
+		until, forever := tolerated(pod, &taints[i], since, now)
 		if !forever && (by == nil || until.Before(at)) {
 			at, by = until, &taints[i]
 		}
@@ -62,11 +68,16 @@ func endurance(pod *corev1.Pod, taints []corev1.Taint) (at time.Time, by *corev1
 }
 
 // tolerated is until when a pod tolerates one taint. What both have begun counts
-// from the later of them: a pod that comes to a tainted node has its time too.
-func tolerated(pod *corev1.Pod, taint *corev1.Taint) (until time.Time, forever bool) {
+// from the later of them: a pod that comes to a tainted node has its time too. So
+// does one whose node's trouble was not looked on at, or is dated in the future by a
+// clock that was set back.
+func tolerated(pod *corev1.Pod, taint *corev1.Taint, since, now time.Time) (until time.Time, forever bool) {
 	began := pod.CreationTimestamp.Time
 	if taint.TimeAdded != nil && taint.TimeAdded.After(began) {
 		began = taint.TimeAdded.Time
+	}
+	if trouble(taint.Key) && (began.Before(since) || began.After(now)) {
+		began = since
 	}
 	for i := range pod.Spec.Tolerations {
 		t := &pod.Spec.Tolerations[i]

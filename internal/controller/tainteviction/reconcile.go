@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/component-helpers/node/topology"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,13 +25,17 @@ import (
 	"windlass.dev/windlass/internal/controller/loop"
 )
 
-// darkPause is how often a node's pods are looked at while no node is ready.
-const darkPause = 5 * time.Second
+// heldPause is how often a node's pods are looked at while its trouble is not held
+// against it.
+const heldPause = 5 * time.Second
 
 // Setup adds the controller to a manager; it runs once the manager starts.
 // Events on pods go to recorder.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
-	r := &reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now}
+	r := &reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, vigil: loop.NewVigil(time.Now()), held: map[string]time.Time{}}
+	if err := r.vigil.Keep(mgr); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("tainteviction").
 		For(&corev1.Node{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
@@ -49,10 +54,28 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 		Complete(r)
 }
 
+// reconciler has one worker. What it remembers may be lost: pods then have their time
+// anew, as after any break of the vigil.
 type reconciler struct {
 	client   client.Client
 	recorder record.EventRecorder
 	now      func() time.Time
+	vigil    *loop.Vigil
+	held     map[string]time.Time // when the trouble of a zone's nodes was last not held against them
+}
+
+// patience judges how much of the trouble of a node of a zone counts: nothing before
+// this process looked on, and nothing while it is rather the way to the nodes that is
+// lost, nor what there was of it till then.
+func (r *reconciler) patience(zones map[string]zone, key string, now time.Time) patience {
+	p := patience{Held: held(zones, key), Since: r.vigil.Since(now)}
+	if p.Held {
+		r.held[key] = now
+	}
+	if last := r.held[key]; last.After(p.Since) {
+		p.Since = last
+	}
+	return p
 }
 
 // taintedNodeOf asks for a pod's node, if that has a taint that concerns its pods.
@@ -77,23 +100,21 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if at < 0 || !slices.ContainsFunc(nodes.Items[at].Spec.Taints, noExecute) {
 		return ctrl.Result{}, nil
 	}
-	node, dark := &nodes.Items[at], true
-	for i := range nodes.Items {
-		dark = dark && !condition.OfNode(&nodes.Items[i], corev1.NodeReady)
-	}
+	node := &nodes.Items[at]
 	pods, err := r.podsOn(ctx, node.Name)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	now := r.now()
-	evictions, wakeAt := plan(node, pods, dark, now)
+	p := r.patience(zonesOf(nodes.Items), topology.GetZoneKey(node), now)
+	evictions, wakeAt := plan(node, pods, p, now)
 	slices.SortStableFunc(evictions, byPriority)
 	var failed []error
 	for _, e := range evictions {
 		failed = append(failed, r.evict(ctx, node, e))
 	}
-	if dark { // until one is ready, which is no event of this node
-		wakeAt = now.Add(darkPause)
+	if p.Held { // until others are ready, which is no event of this node
+		wakeAt = now.Add(heldPause)
 	}
 	return loop.Next(ctx, errors.Join(failed...), wakeAt, now)
 }
@@ -122,8 +143,8 @@ func (r *reconciler) evict(ctx context.Context, node *corev1.Node, e eviction) e
 		pod.Status.Reason = "NodeLost"
 		pod.Status.Message = fmt.Sprintf("Node %s which was running pod %s is unresponsive", node.Name, pod.Name)
 	}
-	if err := r.client.Status().Patch(ctx, pod, client.MergeFrom(e.Pod)); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("say in the status of pod %s why it goes: %w", key, err)
+	if err := r.client.Status().Patch(ctx, pod, loop.IfUnchanged(e.Pod)); err != nil {
+		return loop.Stale(fmt.Errorf("say in the status of pod %s why it goes: %w", key, err))
 	}
 	r.recorder.Eventf(e.Pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
 	err := r.client.Delete(ctx, pod, client.Preconditions{UID: &e.Pod.UID})
