@@ -42,7 +42,7 @@ func waitForClaim(t *testing.T, failures int) {
 	time.Sleep(time.Second) // in the test's own time: writes that failed are tried again
 	synctest.Wait()
 	l.learn(func(c *fit.Cluster) { c.SetClaim(claim) }) // another claim changes, and this one's selection is not seen yet
-	l.setPod(makePod("q", requests("1500m"))) // which would fit where p waits
+	l.setPod(makePod("q", requests("1500m")))           // which would fit where p waits
 	synctest.Wait()
 	time.Sleep(time.Second)
 	synctest.Wait()
