@@ -40,7 +40,7 @@ test: deps build ## Everything that must pass: vet, unit tests, the race detecto
 	$(MAKE) --no-print-directory unit race e2e
 
 unit: ## Unit and adapter tests (those that need root and namespaces skip elsewhere, with the reason)
-	go test ./api/... ./cmd/... ./internal/... ./examples/... ./test/loss/...
+	go test ./api/... ./cmd/... ./internal/... ./examples/... ./test/harness/... ./test/loss/...
 
 race: ## Pure and concurrent packages under the race detector
 	CGO_ENABLED=1 go test -race -short $(RACE_PACKAGES)

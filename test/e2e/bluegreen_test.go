@@ -17,6 +17,7 @@ func TestBlueGreen(t *testing.T) {
 	c := setup.shared
 	kubectl(t, c, "create", "namespace", "blue-green-load")
 	t.Cleanup(func() { kubectl(t, c, "delete", "namespace", "blue-green-load", "--timeout=60s") })
+	t.Cleanup(func() { tell(t, c) })
 	in := func(args ...string) string {
 		return kubectl(t, c, append([]string{"-n", "blue-green-load"}, args...)...)
 	}

@@ -60,6 +60,7 @@ func TestDisturbances(t *testing.T) {
 	t.Cleanup(func() {
 		kubectl(t, c, "delete", "deployment/disturbed", "service/disturbed", "--cascade=foreground", "--timeout=60s")
 	})
+	t.Cleanup(func() { tell(t, c) })
 	const url = "http://127.0.0.1:30085/"
 	pods := func() []string {
 		var names []string

@@ -24,14 +24,7 @@ func newFleet(t *testing.T, agents int, agentArgs ...string) *harness.Fleet {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, m := range f.Agents {
-				t.Logf("log of %s:\n%s", m.Name, m.LogTail())
-			}
-			t.Logf("log of the server:\n%s", f.Server.LogTail())
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			defer cancel()
-			what, err := f.Server.KubectlRun(ctx, "describe", "pods,pvc", "-A")
-			t.Logf("what there is (%v):\n%s", err, what)
+			t.Logf("what is wrong:\n%s", f.Trouble(context.Background()))
 		}
 		if err := f.Destroy(context.Background()); err != nil {
 			t.Errorf("destroy: %v", err)
@@ -323,6 +316,9 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what is wrong:\n%s", f.Trouble(context.Background()))
+		}
 		if err := f.Destroy(context.Background()); err != nil {
 			t.Errorf("destroy: %v", err)
 		}

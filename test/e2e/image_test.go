@@ -47,7 +47,10 @@ func TestPullFromRegistry(t *testing.T) {
 	// What the registry does not have is said by its reason.
 	missing := strings.Replace(ref, "v1", "v2", 1)
 	kubectl(t, c, "run", "missing", "--image="+missing)
-	t.Cleanup(func() { kubectl(t, c, "delete", "pod", "missing", "--now") })
+	t.Cleanup(func() {
+		tell(t, c)
+		kubectl(t, c, "delete", "pod", "missing", "--now")
+	})
 	eventually(t, 30*time.Second, func() string {
 		described := kubectl(t, c, "describe", "pod", "missing")
 		if strings.Contains(described, `Failed to pull image "`+missing+`"`) && strings.Contains(described, "ErrImagePull") && strings.Contains(described, "ImagePullBackOff") {

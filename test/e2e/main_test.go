@@ -61,8 +61,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	if code != 0 {
-		log, _ := os.ReadFile(setup.shared.LogPath())
-		fmt.Printf("--- log of the shared server:\n%s\n", log)
+		fmt.Printf("--- complaints of the shared server:\n%s\n", setup.shared.Complaints())
 	}
 	if err := setup.shared.Destroy(context.Background()); err != nil {
 		fmt.Println("destroy:", err)
@@ -166,10 +165,7 @@ func ownClusterOn(t *testing.T, dir string, args ...string) *harness.Cluster {
 	c := newCluster(dir, args...)
 	c.Wrap = []string{"nsenter", "--net=" + newNamespace(t)}
 	t.Cleanup(func() {
-		if t.Failed() {
-			log, _ := os.ReadFile(c.LogPath())
-			t.Logf("log of the server:\n%s", log)
-		}
+		tell(t, c)
 		if err := c.Destroy(context.Background()); err != nil {
 			t.Errorf("destroy: %v", err)
 		}
@@ -178,6 +174,13 @@ func ownClusterOn(t *testing.T, dir string, args ...string) *harness.Cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// tell logs, of a test that has failed, what is wrong in its cluster.
+func tell(t *testing.T, c *harness.Cluster) {
+	if t.Failed() {
+		t.Logf("what is wrong:\n%s--- complaints of the server:\n%s", c.Trouble(context.Background(), ""), c.Complaints())
+	}
 }
 
 // newNamespace makes a network namespace that lasts as long as the test and

@@ -26,6 +26,7 @@ func TestNothingLost(t *testing.T) {
 	apply(t, c, example(t, "httpd.service.yml"))
 	apply(t, c, example(t, "httpd.v1.yml"))
 	t.Cleanup(func() {
+		tell(t, c)
 		kubectl(t, c, "delete", "deployment/httpd", "service/httpd", "--wait=true")
 	})
 	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")

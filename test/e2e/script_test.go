@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,6 +90,17 @@ func setupScript(env *testscript.Env) error {
 			return &scriptError{args, out, err}
 		}
 	}
+	// After what the script itself has to say.
+	t := env.T().(interface {
+		Cleanup(func())
+		Failed() bool
+		Logf(string, ...any)
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what is wrong:\n%s", setup.shared.Trouble(context.Background(), name))
+		}
+	})
 	env.Setenv("KUBECONFIG", kubeconfig)
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("NS", name)

@@ -153,8 +153,11 @@ func (c *Cluster) Destroy(ctx context.Context) error {
 	return errors.Join(stop, err)
 }
 
-// LogTail is the end of the server's log.
-func (c *Cluster) LogTail() string {
+// Log is the server's log, of all its starts.
+func (c *Cluster) Log() string {
 	log, _ := os.ReadFile(c.LogPath())
-	return string(log[max(0, len(log)-4000):])
+	return string(log)
 }
+
+// LogTail is the end of the server's log.
+func (c *Cluster) LogTail() string { return tail(c.Log(), 4000) }

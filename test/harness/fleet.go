@@ -359,11 +359,14 @@ func (m *Machine) Run(ctx context.Context, command ...string) (string, error) {
 	return c.Run(ctx, command...)
 }
 
-// LogTail is the end of the agent's log.
-func (m *Machine) LogTail() string {
+// Log is the agent's log, of all its starts.
+func (m *Machine) Log() string {
 	log, _ := os.ReadFile(m.LogPath())
-	return string(log[max(0, len(log)-4000):])
+	return string(log)
 }
+
+// LogTail is the end of the agent's log.
+func (m *Machine) LogTail() string { return tail(m.Log(), 4000) }
 
 func (m *Machine) destroy(ctx context.Context) error {
 	if m.agent == nil || m.off {
