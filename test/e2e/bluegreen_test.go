@@ -32,14 +32,14 @@ func TestBlueGreen(t *testing.T) {
 	url := fmt.Sprintf("http://127.0.0.1:%s/", in("get", "service", "kubia", "-o", "jsonpath={.spec.ports[0].nodePort}"))
 	answeredBy(t, url, "v1")
 
-	load := harness.StartLoad(t.Context(), url, clients, 50*requests, 5*time.Minute)
+	load := harness.StartLoad(t.Context(), url, clients, 50*requests, 10*time.Minute)
 	applyExample("kubia-rc-v2.yml")
 	ready("kubia-v2")
 	if early := answers(load.Stop(), "v2"); early > 0 {
 		t.Errorf("%d answers of v2 before the switch", early)
 	}
 
-	load = harness.StartLoad(t.Context(), url, clients, 50*requests, 5*time.Minute)
+	load = harness.StartLoad(t.Context(), url, clients, 50*requests, 10*time.Minute)
 	switchTo := func(version string, do func()) {
 		t.Helper()
 		waitRequests(t, load, load.Requests()+500)
@@ -69,7 +69,7 @@ func TestBlueGreen(t *testing.T) {
 // answeredBy waits until a row of answers is all of one version.
 func answeredBy(t *testing.T, url, version string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		report := harness.StartLoad(t.Context(), url, 1, 50, time.Minute).Wait()
 		if n := answers(report, version); n < report.Requests {
 			return fmt.Sprintf("%d of %d answers are of %s; lost %v", n, report.Requests, version, report.Reasons)

@@ -36,7 +36,7 @@ spec:
   template:
     metadata: {labels: {app: disturbed}}
     spec:
-      terminationGracePeriodSeconds: 4
+      terminationGracePeriodSeconds: 30
       readinessGates: [{conditionType: test/gate}]
       volumes: [{name: fate, hostPath: {path: %q}}]
       containers:
@@ -163,7 +163,7 @@ func TestDisturbances(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			load := harness.StartLoad(t.Context(), url, 4, 1_000_000, 5*time.Minute)
+			load := harness.StartLoad(t.Context(), url, 4, 1_000_000, 10*time.Minute)
 			waitRequests(t, load, 100)
 			test.do(t, load)
 			waitRequests(t, load, load.Requests()+100)

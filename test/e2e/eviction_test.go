@@ -47,7 +47,7 @@ spec:
 		t.Helper()
 		last := ""
 		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-			out, err := c.KubectlRun(within(t, 20*time.Second), args...)
+			out, err := c.KubectlRun(within(t, time.Minute), args...)
 			if last = out; err == nil && strings.Contains(out, want) {
 				return
 			}

@@ -115,7 +115,7 @@ func farNode(t *testing.T, f *harness.Fleet) {
 	if got := kubectl(t, c, "exec", "far", "--", "sh", "-c", "echo kept > /data/file; hostname"); got != "far\n" {
 		t.Errorf("a command says %q", got)
 	}
-	if _, err := c.KubectlRun(within(t, 30*time.Second), "exec", "far", "--", "sh", "-c", "exit 7"); err == nil || !strings.Contains(err.Error(), "exit code 7") {
+	if _, err := c.KubectlRun(within(t, time.Minute), "exec", "far", "--", "sh", "-c", "exit 7"); err == nil || !strings.Contains(err.Error(), "exit code 7") {
 		t.Errorf("a command that ends with 7: %v", err)
 	}
 	there, back := filepath.Join(t.TempDir(), "there"), filepath.Join(t.TempDir(), "back")

@@ -51,7 +51,7 @@ func TestPullFromRegistry(t *testing.T) {
 		tell(t, c)
 		kubectl(t, c, "delete", "pod", "missing", "--now")
 	})
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		described := kubectl(t, c, "describe", "pod", "missing")
 		if strings.Contains(described, `Failed to pull image "`+missing+`"`) && strings.Contains(described, "ErrImagePull") && strings.Contains(described, "ImagePullBackOff") {
 			return ""
@@ -154,8 +154,8 @@ func TestImageCollection(t *testing.T) {
 	if err := c.Start(within(t, time.Minute)); err != nil { // it looks at the disk at once
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, func() string { return has(true, false) })
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string { return has(true, false) })
+	eventually(t, time.Minute, func() string {
 		events := kubectl(t, c, "get", "events", "--all-namespaces")
 		if strings.Contains(events, "FreeDiskSpaceFailed") && strings.Contains(events, "ImageGCFailed") {
 			return ""
@@ -190,7 +190,7 @@ func TestFullDataDirectory(t *testing.T) {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	if err := c.Start(within(t, 30*time.Second)); err != nil {
+	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, c, "create", "configmap", "kept", "--from-literal=a=b")

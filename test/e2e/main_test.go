@@ -170,7 +170,7 @@ func ownClusterOn(t *testing.T, dir string, args ...string) *harness.Cluster {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	if err := c.Start(within(t, 30*time.Second)); err != nil {
+	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -229,7 +229,7 @@ func kubectl(t *testing.T, c *harness.Cluster, args ...string) string {
 // apply applies a manifest from text.
 func apply(t *testing.T, c *harness.Cluster, manifest string) {
 	t.Helper()
-	if _, err := c.RunInput(within(t, 30*time.Second), manifest, c.Kubectl, "apply", "-f", "-"); err != nil {
+	if _, err := c.RunInput(within(t, time.Minute), manifest, c.Kubectl, "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -45,6 +45,21 @@ func awaitNotReady(t *testing.T, c *harness.Cluster, node string) {
 	})
 }
 
+// awaitAnswers waits until requests to a node port of these machines are all
+// answered: what the API says of a lost node its proxies have heard a moment later.
+func awaitAnswers(t *testing.T, f *harness.Fleet, port int, machines ...int) {
+	t.Helper()
+	eventually(t, time.Minute, func() string {
+		for _, i := range machines {
+			url := fmt.Sprintf("http://%s:%d/", f.IP(i), port)
+			if report := harness.StartLoad(t.Context(), url, 4, 40, time.Minute).Wait(); report.Lost > 0 {
+				return fmt.Sprintf("by way of node-%d %d of %d requests are lost: %v", i, report.Lost, report.Requests, report.Reasons)
+			}
+		}
+		return ""
+	})
+}
+
 // podsOn returns the names of the pods of an app on a node.
 func podsOn(t *testing.T, c *harness.Cluster, app, node string) []string {
 	t.Helper()
@@ -69,7 +84,7 @@ func TestNodeLost(t *testing.T) {
 	}
 	uid := func() string { return kubectl(t, c, "get", "pod", named[0], "-o", "jsonpath={.metadata.uid}") }
 	before := uid()
-	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 4*time.Minute)
+	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 10*time.Minute)
 	waitRequests(t, load, 50)
 
 	if err := lost.PowerOff(); err != nil {
@@ -90,13 +105,14 @@ func TestNodeLost(t *testing.T) {
 	})
 	interrupted := load.Stop()
 	t.Logf("of %d requests %d were on their way to the machine that went, or sent there before it was known: %v", interrupted.Requests, interrupted.Lost, interrupted.Reasons)
+	awaitAnswers(t, f, 30083, 2)
 	after := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(2)), 4, 200, time.Minute).Wait()
 	if after.Lost != 0 || after.Requests < 200 {
 		t.Errorf("after that %d of %d requests were lost: %v", after.Lost, after.Requests, after.Reasons)
 	}
 
 	// At most one pod of a name: the old one stays, until somebody says that it is gone.
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if status := kubectl(t, c, "get", "pod", named[0], "--no-headers"); !strings.Contains(status, "Unknown") && !strings.Contains(status, "Terminating") {
 			return status
 		}
@@ -164,7 +180,7 @@ metadata: {name: web}
 spec: {minAvailable: 5, selector: {matchLabels: {app: web}}}
 `)
 	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=60s")
-	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 4*time.Minute)
+	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 10*time.Minute)
 	waitRequests(t, load, 50)
 	if n := len(podsOn(t, c, "web", "node-1")); n != 2 {
 		t.Errorf("%d of six pods are on node-1, want two", n)

@@ -73,7 +73,7 @@ func TestNothingLost(t *testing.T) {
 // rollThrice makes three rollouts in a row under load of at least so many requests.
 func rollThrice(t *testing.T, c *harness.Cluster, atLeast int64) harness.Report {
 	t.Helper()
-	load := harness.StartLoad(t.Context(), nodePort, clients, 50*atLeast, 5*time.Minute)
+	load := harness.StartLoad(t.Context(), nodePort, clients, 50*atLeast, 10*time.Minute)
 	for range 3 {
 		waitRequests(t, load, load.Requests()+atLeast/10)
 		next := "httpd:2.2.32"
@@ -133,15 +133,18 @@ func TestHttpdStandardText(t *testing.T) {
 
 	in("apply", "-f", setup.root+"/examples/httpd.v2.yml")
 	in("rollout", "status", "deployment/httpd", "--timeout=60s")
-	described := in("describe", "deployment", "httpd")
-	var steps []string
-	for _, m := range regexp.MustCompile(`Scaled (up|down) replica set (\S+) from \d+ to (\d+)`).FindAllStringSubmatch(described, -1) {
-		steps = append(steps, m[1]+" to "+m[3])
-	}
 	want := []string{"up to 3", "up to 1", "down to 2", "up to 2", "down to 1", "up to 3", "down to 0"}
-	if !slices.Equal(steps, want) {
-		t.Errorf("steps %q, want %q, in\n%s", steps, want, described)
-	}
+	eventually(t, time.Minute, func() string { // events are written after what they tell of
+		described := in("describe", "deployment", "httpd")
+		var steps []string
+		for _, m := range regexp.MustCompile(`Scaled (up|down) replica set (\S+) from \d+ to (\d+)`).FindAllStringSubmatch(described, -1) {
+			steps = append(steps, m[1]+" to "+m[3])
+		}
+		if !slices.Equal(steps, want) {
+			return fmt.Sprintf("steps %q, want %q, in\n%s", steps, want, described)
+		}
+		return ""
+	})
 	if got := in("get", "rs", first, "-o", "jsonpath={.spec.replicas} {.status.replicas}"); got != "0 0" {
 		t.Errorf("the old replica set has %q replicas, want it kept at zero", got)
 	}

@@ -139,7 +139,10 @@ func await(ts *testscript.TestScript, negated bool, args []string) {
 	for deadline := time.Now().Add(atMost); ; time.Sleep(20 * time.Millisecond) {
 		cmd := exec.Command(args[2], args[3:]...)
 		cmd.Dir = ts.Getenv("WORK")
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+ts.Getenv("KUBECONFIG"), "PATH="+ts.Getenv("PATH"))
+		cmd.Env = os.Environ()
+		for _, name := range []string{"KUBECONFIG", "PATH", "WORK", "NS", "DATA"} {
+			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+		}
 		var output bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &output, &output
 		_ = cmd.Run() // its output is what is awaited

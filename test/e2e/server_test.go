@@ -66,7 +66,7 @@ func TestPulledPlug(t *testing.T) {
 		if n := processes(t, plug); n < 3 {
 			t.Errorf("%d containers run while the server is down, want at least 3", n)
 		}
-		if err := c.Start(within(t, 30*time.Second)); err != nil {
+		if err := c.Start(within(t, time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestPulledPlug(t *testing.T) {
 		next := fmt.Sprintf("httpd=httpd:2.2.%d", 32-i%2)
 		kubectl(t, c, "set", "image", "deployment/httpd", next)
 		// The moment differs each time: after so many of the new pods exist.
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			n := strings.Count(kubectl(t, c, "get", "pods", "-l", "run=httpd", "-o", "jsonpath={.items[*].spec.containers[0].image}"), next[len("httpd="):])
 			if n < i%4 {
 				return fmt.Sprintf("%d new pods", n)
@@ -93,7 +93,7 @@ func TestPulledPlug(t *testing.T) {
 		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
 	}
 	eventually(t, time.Minute, func() string { return extraPods(t, c) })
-	eventually(t, 30*time.Second, func() string {
+	eventually(t, time.Minute, func() string {
 		if n := processes(t, plug); n != 3 {
 			return fmt.Sprintf("%d processes of the web app run, want 3", n)
 		}
@@ -105,7 +105,7 @@ func TestPulledPlug(t *testing.T) {
 // holds it.
 func TestDataDirectoryInUse(t *testing.T) {
 	c := setup.shared
-	out, err := exec.CommandContext(within(t, 20*time.Second), c.Binary, "server", "--data-dir", c.Dir, "--listen", "127.0.0.1:0").CombinedOutput()
+	out, err := exec.CommandContext(within(t, time.Minute), c.Binary, "server", "--data-dir", c.Dir, "--listen", "127.0.0.1:0").CombinedOutput()
 	if err == nil {
 		t.Fatalf("a second server on %s started\n%s", c.Dir, out)
 	}
@@ -118,7 +118,7 @@ func TestDataDirectoryInUse(t *testing.T) {
 
 // TestPortInUse: the address of the API is taken.
 func TestPortInUse(t *testing.T) {
-	out, err := exec.CommandContext(within(t, 20*time.Second), setup.binary, "server", "--data-dir", t.TempDir()).CombinedOutput()
+	out, err := exec.CommandContext(within(t, time.Minute), setup.binary, "server", "--data-dir", t.TempDir()).CombinedOutput()
 	if err == nil || !regexp.MustCompile(`:6443.*in use.*--listen`).Match(out) {
 		t.Errorf("%v: it says %q, want the port and the mend", err, out)
 	}
@@ -126,7 +126,7 @@ func TestPortInUse(t *testing.T) {
 
 // TestMissingRuntime: what is not installed is named with its package.
 func TestMissingRuntime(t *testing.T) {
-	cmd := exec.CommandContext(within(t, 20*time.Second), setup.binary, "server", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0")
+	cmd := exec.CommandContext(within(t, time.Minute), setup.binary, "server", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0")
 	cmd.Env = []string{"PATH=/nowhere"}
 	out, err := cmd.CombinedOutput()
 	if err == nil {
@@ -156,7 +156,7 @@ func TestTwoServers(t *testing.T) {
 	if err := a.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Start(within(t, 30*time.Second)); err != nil {
+	if err := a.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if after := containerIDs(t, b, "run=httpd"); after != before {
@@ -176,7 +176,7 @@ func TestOtherMountNamespace(t *testing.T) {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	if err := c.Start(within(t, 30*time.Second)); err != nil {
+	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.LoadImages(within(t, time.Minute), harness.WebApp("httpd:2.2.31", "2.2.31", setup.webapp)); err != nil {
@@ -188,7 +188,7 @@ func TestOtherMountNamespace(t *testing.T) {
 	if err := c.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(within(t, 30*time.Second)); err != nil {
+	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=60s")
@@ -200,7 +200,7 @@ func TestOtherMountNamespace(t *testing.T) {
 
 // TestNotRoot: who may not run containers is told so.
 func TestNotRoot(t *testing.T) {
-	cmd := exec.CommandContext(within(t, 20*time.Second), setup.binary, "server", "--data-dir", filepath.Join(t.TempDir(), "data"))
+	cmd := exec.CommandContext(within(t, time.Minute), setup.binary, "server", "--data-dir", filepath.Join(t.TempDir(), "data"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "root") {
@@ -245,7 +245,7 @@ func TestEmbeddedKubectl(t *testing.T) {
 		{"get nodes", `STATUS +ROLES +AGE +VERSION\n\S+ +Ready`},
 		{"explain deployment.spec.replicas", "Number of desired pods"},
 	} {
-		out, err := c.Run(within(t, 30*time.Second), append([]string{c.Binary, "kubectl"}, strings.Fields(test.args)...)...)
+		out, err := c.Run(within(t, time.Minute), append([]string{c.Binary, "kubectl"}, strings.Fields(test.args)...)...)
 		if err != nil || !regexp.MustCompile(test.want).MatchString(out) {
 			t.Errorf("windlass kubectl %s: %v, %s", test.args, err, out)
 		}

@@ -30,7 +30,7 @@ func reboot(t *testing.T, c *harness.Cluster, namespace string) {
 	}
 	groups := controlGroups(t, c)
 	for _, group := range groups {
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			data, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				t.Fatal(err)
@@ -47,7 +47,7 @@ func reboot(t *testing.T, c *harness.Cluster, namespace string) {
 	}
 	unmountAll(t, c.Dir)
 	for i := len(groups) - 1; i >= 0; i-- { // what is below comes later in the list
-		eventually(t, 30*time.Second, func() string {
+		eventually(t, time.Minute, func() string {
 			if err := unix.Rmdir(groups[i]); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err.Error()
 			}
