@@ -16,7 +16,7 @@ import (
 func TestBlueGreen(t *testing.T) {
 	c := setup.shared
 	kubectl(t, c, "create", "namespace", "blue-green-load")
-	t.Cleanup(func() { kubectl(t, c, "delete", "namespace", "blue-green-load", "--timeout=60s") })
+	t.Cleanup(func() { kubectl(t, c, "delete", "namespace", "blue-green-load", "--timeout=120s") })
 	t.Cleanup(func() { tell(t, c) })
 	in := func(args ...string) string {
 		return kubectl(t, c, append([]string{"-n", "blue-green-load"}, args...)...)
@@ -24,7 +24,7 @@ func TestBlueGreen(t *testing.T) {
 	applyExample := func(name string) { in("apply", "-f", filepath.Join(setup.root, "examples", name)) }
 	ready := func(rc string) {
 		t.Helper()
-		in("wait", "rc/"+rc, "--for=jsonpath={.status.readyReplicas}=3", "--timeout=60s")
+		in("wait", "rc/"+rc, "--for=jsonpath={.status.readyReplicas}=3", "--timeout=120s")
 	}
 
 	applyExample("kubia-rc.yml")
@@ -54,7 +54,7 @@ func TestBlueGreen(t *testing.T) {
 		switchTo("v1", patch("kubia"))
 	}
 	switchTo("v2", func() { applyExample("kubia-service-v2.yml") })
-	in("delete", "rc", "kubia-v1", "--cascade=foreground", "--timeout=60s")
+	in("delete", "rc", "kubia-v1", "--cascade=foreground", "--timeout=120s")
 	waitRequests(t, load, load.Requests()+500)
 	report := load.Stop()
 	if report.Lost != 0 {

@@ -58,7 +58,7 @@ func TestDisturbances(t *testing.T) {
 	fate := t.TempDir()
 	apply(t, c, fmt.Sprintf(disturbed, fate))
 	t.Cleanup(func() {
-		kubectl(t, c, "delete", "deployment/disturbed", "service/disturbed", "--cascade=foreground", "--timeout=60s")
+		kubectl(t, c, "delete", "deployment/disturbed", "service/disturbed", "--cascade=foreground", "--timeout=120s")
 	})
 	t.Cleanup(func() { tell(t, c) })
 	const url = "http://127.0.0.1:30085/"
@@ -76,7 +76,7 @@ func TestDisturbances(t *testing.T) {
 	gate := func(pod, open string) {
 		t.Helper()
 		kubectl(t, c, "patch", "pod", pod, "--subresource=status", "-p", `{"status":{"conditions":[{"type":"test/gate","status":"`+open+`"}]}}`)
-		kubectl(t, c, "wait", "pod/"+pod, "--for=condition=Ready="+open, "--timeout=60s")
+		kubectl(t, c, "wait", "pod/"+pod, "--for=condition=Ready="+open, "--timeout=120s")
 	}
 	// answering waits until these and no others answer.
 	answering := func(want ...string) {
@@ -115,8 +115,8 @@ func TestDisturbances(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(fate, pod), nil, 0o600); err != nil {
 					t.Fatal(err)
 				}
-				kubectl(t, c, "wait", "pod/"+pod, "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=60s")
-				kubectl(t, c, "wait", "pod/"+pod, "--for=condition=Ready", "--timeout=60s")
+				kubectl(t, c, "wait", "pod/"+pod, "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "--timeout=120s")
+				kubectl(t, c, "wait", "pod/"+pod, "--for=condition=Ready", "--timeout=120s")
 				answering(pods()...)
 			}
 		}},
@@ -158,7 +158,7 @@ func TestDisturbances(t *testing.T) {
 				}
 				waitRequests(t, load, load.Requests()+200)
 			}
-			kubectl(t, c, "wait", "pod", "-l", "app=disturbed", "--for=condition=Ready", "--timeout=60s")
+			kubectl(t, c, "wait", "pod", "-l", "app=disturbed", "--for=condition=Ready", "--timeout=120s")
 			answering(pods()...)
 		}},
 	} {

@@ -34,7 +34,7 @@ spec:
 		return strings.Join(list, "---")
 	}
 	apply(t, c, pods("modest", "greedy"))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,5 +74,5 @@ spec:
 		t.Fatal(err)
 	}
 	until("False KubeletHasSufficientMemory", "get", "nodes", "-o", `jsonpath={.items[0].status.conditions[?(@.type=="MemoryPressure")].status} {.items[0].status.conditions[?(@.type=="MemoryPressure")].reason}`)
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/late", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/late", "--timeout=120s")
 }

@@ -110,7 +110,7 @@ func farNode(t *testing.T, f *harness.Fleet) {
 	}
 	k := func(args ...string) func() string { return run(append([]string{c.Kubectl}, args...)...) }
 	apply(t, c, onNode1)
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/far", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/far", "--timeout=120s")
 
 	if got := kubectl(t, c, "exec", "far", "--", "sh", "-c", "echo kept > /data/file; hostname"); got != "far\n" {
 		t.Errorf("a command says %q", got)
@@ -164,7 +164,7 @@ func farNode(t *testing.T, f *harness.Fleet) {
 	// The next pod of the claim goes to where its data is, without being told.
 	kubectl(t, c, "delete", "pod", "far")
 	apply(t, c, strings.Replace(onNode1, "  nodeSelector: {kubernetes.io/hostname: node-1}\n", "", 1))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/far", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/far", "--timeout=120s")
 	if node := kubectl(t, c, "get", "pod", "far", "-o", "jsonpath={.spec.nodeName}"); node != "node-1" {
 		t.Errorf("the pod goes to %s, and its data is on node-1", node)
 	}

@@ -76,7 +76,7 @@ func TestThreeNodes(t *testing.T) {
 	f := newFleet(t, 2)
 	c := f.Server
 	apply(t, c, onEachNode("luksa/kubia:v1"))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
 
 	ranges := map[string]bool{}
 	for i := range 3 {
@@ -143,7 +143,7 @@ func TestAgentsServeTheAPI(t *testing.T) {
 	f := newFleet(t, 2)
 	c := f.Server
 	apply(t, c, onEachNode("luksa/kubia:v1"))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
 	for i := range 3 {
 		if got := kubectl(t, c, "logs", fmt.Sprintf("box-%d", i)); got != fmt.Sprintf("box on node-%d\n", i) {
 			t.Errorf("the log of box-%d is %q", i, got)
@@ -250,7 +250,7 @@ func TestRolloutOverThreeNodes(t *testing.T) {
 			f := newFleet(t, 2)
 			c := f.Server
 			apply(t, c, rolled("v1"))
-			kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=60s")
+			kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")
 			nodes := lines(kubectl(t, c, "get", "pods", "-l", "app=web", "-o", `jsonpath={range .items[*]}{.spec.nodeName}{"\n"}{end}`))
 			slices.Sort(nodes)
 			if len(slices.Compact(nodes)) != 3 {
@@ -428,7 +428,7 @@ func TestPowerCut(t *testing.T) {
 	f := newFleet(t, 2)
 	c, m := f.Server, f.Agents[0]
 	apply(t, c, onEachNode("luksa/kubia:v1"))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
 	ip := kubectl(t, c, "get", "pod", "web-1", "-o", "jsonpath={.status.podIP}")
 	if err := m.PowerOff(); err != nil {
 		t.Fatal(err)

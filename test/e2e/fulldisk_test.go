@@ -41,8 +41,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, c, bystanders)
-	kubectl(t, c, "wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/visitor", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Available", "deployment/web", "--timeout=120s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/visitor", "--timeout=120s")
 
 	count := func(name string) int {
 		n, err := strconv.Atoi(strings.TrimSpace(kubectl(t, c, "exec", "visitor", "--", "/bin/busybox", "cat", "/counts/"+name)))
@@ -153,7 +153,7 @@ spec:
 		}
 		return ""
 	})
-	kubectl(t, c, "delete", "pod", "writes", "makes", "--timeout=60s")
+	kubectl(t, c, "delete", "pod", "writes", "makes", "--timeout=120s")
 
 	traffic()
 	if lost := count("lost") - lostBefore; lost != 0 {

@@ -39,7 +39,7 @@ func TestPullFromRegistry(t *testing.T) {
 	c := setup.shared
 	kubectl(t, c, "run", "pulled", "--image="+ref, "--port=80")
 	t.Cleanup(func() { kubectl(t, c, "delete", "pod", "pulled", "--now") })
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/pulled", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/pulled", "--timeout=120s")
 	if events := kubectl(t, c, "describe", "pod", "pulled"); !strings.Contains(events, `Successfully pulled image "`+ref+`"`) {
 		t.Errorf("the pod's events do not say that the image was pulled:\n%s", events)
 	}
@@ -147,7 +147,7 @@ func TestImageCollection(t *testing.T) {
 		t.Fatal(wrong)
 	}
 	kubectl(t, c, "run", "web", "--image=web:1", "--port=80")
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/web", "--timeout=120s")
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -213,7 +213,7 @@ func leakCluster(t *testing.T) (c *harness.Cluster, before []string) {
 		t.Fatal(err)
 	}
 	apply(t, c, litter(5))
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod/litter-0", "pod/litter-2", "pod/litter-3", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/litter-0", "pod/litter-2", "pod/litter-3", "--timeout=120s")
 	kubectl(t, c, "delete", "pod", "--all", "--timeout=120s") // what is made once is there now
 	apply(t, c, litter(1))
 	kubectl(t, c, "label", "pod/litter-0", "app=stays", "--overwrite")

@@ -217,7 +217,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func kubectl(t *testing.T, c *harness.Cluster, args ...string) string {
 	t.Helper()
 	// Not t.Context(): cleanups run kubectl too.
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := c.KubectlRun(ctx, args...)
 	if err != nil {

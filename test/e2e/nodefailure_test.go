@@ -76,8 +76,8 @@ func TestNodeLost(t *testing.T) {
 	apply(t, c, strings.Replace(rolled("v1"), "    spec: {terminationGracePeriodSeconds: 20, containers:",
 		"    spec: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}], containers:", 1))
 	apply(t, c, onThreeNodes)
-	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=60s")
-	kubectl(t, c, "rollout", "status", "statefulset/db", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")
+	kubectl(t, c, "rollout", "status", "statefulset/db", "--timeout=120s")
 	named := podsOn(t, c, "db", lost.Name)
 	if len(named) != 1 || len(podsOn(t, c, "web", lost.Name)) != 2 {
 		t.Fatalf("on %s are %v and %v, want one of three and two of six", lost.Name, named, podsOn(t, c, "web", lost.Name))
@@ -179,7 +179,7 @@ kind: PodDisruptionBudget
 metadata: {name: web}
 spec: {minAvailable: 5, selector: {matchLabels: {app: web}}}
 `)
-	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")
 	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 10*time.Minute)
 	waitRequests(t, load, 50)
 	if n := len(podsOn(t, c, "web", "node-1")); n != 2 {
@@ -206,7 +206,7 @@ spec: {nodeName: node-1, terminationGracePeriodSeconds: 1, containers: [{name: c
 	if status := kubectl(t, c, "get", "node", "node-1", "--no-headers"); !strings.Contains(status, "SchedulingDisabled") {
 		t.Errorf("the drained node: %s", status)
 	}
-	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")
 	kubectl(t, c, "uncordon", "node-1")
 	kubectl(t, c, "rollout", "restart", "deployment/web")
 	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")

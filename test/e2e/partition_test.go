@@ -139,7 +139,7 @@ func TestPartition(t *testing.T) {
 		"    spec: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}], containers:", 1))
 	apply(t, c, keepers())
 	for _, what := range []string{"deployment/web", "statefulset/db", "statefulset/store"} {
-		kubectl(t, c, "rollout", "status", what, "--timeout=60s")
+		kubectl(t, c, "rollout", "status", what, "--timeout=120s")
 	}
 	db, store := theOnly(t, c, "db", cut.Name), theOnly(t, c, "store", cut.Name)
 	uid := func(pod string) string {

@@ -29,7 +29,7 @@ func TestNothingLost(t *testing.T) {
 		tell(t, c)
 		kubectl(t, c, "delete", "deployment/httpd", "service/httpd", "--wait=true")
 	})
-	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 
 	t.Run("drained", func(t *testing.T) {
 		report := rollThrice(t, c, requests)
@@ -47,7 +47,7 @@ func TestNothingLost(t *testing.T) {
 	t.Run("slow answers", func(t *testing.T) {
 		env := func(change string) {
 			kubectl(t, c, "set", "env", "deployment/httpd", change)
-			kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+			kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 		}
 		env("SLOW=300ms")
 		defer env("SLOW-")
@@ -58,7 +58,7 @@ func TestNothingLost(t *testing.T) {
 	t.Run("drain off", func(t *testing.T) {
 		kubectl(t, c, "patch", "deployment/httpd", "-p",
 			`{"spec":{"template":{"metadata":{"annotations":{"windlass.dev/drain":"off"}}}}}`)
-		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 		var report harness.Report
 		for attempt := 0; attempt < 5 && report.Lost == 0; attempt++ {
 			report = rollThrice(t, c, requests)
@@ -114,7 +114,7 @@ func TestHttpdStandardText(t *testing.T) {
 	kubectl(t, c, "create", "namespace", "standard")
 	in := func(args ...string) string { return kubectl(t, c, append([]string{"-n", "standard"}, args...)...) }
 	in("apply", "-f", setup.root+"/examples/httpd.v1.yml")
-	in("rollout", "status", "deployment/httpd", "--timeout=60s")
+	in("rollout", "status", "deployment/httpd", "--timeout=120s")
 
 	sets := lines(in("get", "rs", "-o", "name"))
 	if len(sets) != 1 || !regexp.MustCompile(`^replicaset.apps/httpd-[a-z0-9]+$`).MatchString(sets[0]) {
@@ -132,7 +132,7 @@ func TestHttpdStandardText(t *testing.T) {
 	}
 
 	in("apply", "-f", setup.root+"/examples/httpd.v2.yml")
-	in("rollout", "status", "deployment/httpd", "--timeout=60s")
+	in("rollout", "status", "deployment/httpd", "--timeout=120s")
 	want := []string{"up to 3", "up to 1", "down to 2", "up to 2", "down to 1", "up to 3", "down to 0"}
 	eventually(t, time.Minute, func() string { // events are written after what they tell of
 		described := in("describe", "deployment", "httpd")
@@ -148,5 +148,5 @@ func TestHttpdStandardText(t *testing.T) {
 	if got := in("get", "rs", first, "-o", "jsonpath={.spec.replicas} {.status.replicas}"); got != "0 0" {
 		t.Errorf("the old replica set has %q replicas, want it kept at zero", got)
 	}
-	kubectl(t, c, "delete", "namespace", "standard", "--timeout=60s")
+	kubectl(t, c, "delete", "namespace", "standard", "--timeout=120s")
 }

@@ -55,7 +55,7 @@ func TestPulledPlug(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, c, example(t, "httpd.v1.yml"))
-	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 	before := containerIDs(t, c, "run=httpd")
 
 	restart := func(stop func() error) {
@@ -72,7 +72,7 @@ func TestPulledPlug(t *testing.T) {
 	}
 	for name, stop := range map[string]func() error{"SIGKILL": c.Kill, "SIGTERM": c.Stop} {
 		restart(stop)
-		kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=60s")
+		kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=120s")
 		if after := containerIDs(t, c, "run=httpd"); after != before {
 			t.Errorf("%s: containers\n%safter the restart, want\n%s", name, after, before)
 		}
@@ -90,7 +90,7 @@ func TestPulledPlug(t *testing.T) {
 			return ""
 		})
 		restart(c.Kill)
-		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 	}
 	eventually(t, time.Minute, func() string { return extraPods(t, c) })
 	eventually(t, time.Minute, func() string {
@@ -149,10 +149,10 @@ func TestTwoServers(t *testing.T) {
 		}
 		apply(t, c, example(t, "httpd.service.yml"))
 		apply(t, c, example(t, "httpd.v1.yml"))
-		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+		kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 	}
 	before := containerIDs(t, b, "run=httpd")
-	kubectl(t, a, "delete", "deployment/httpd", "--cascade=foreground", "--timeout=60s")
+	kubectl(t, a, "delete", "deployment/httpd", "--cascade=foreground", "--timeout=120s")
 	if err := a.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestOtherMountNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, c, example(t, "httpd.v1.yml"))
-	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=60s")
+	kubectl(t, c, "rollout", "status", "deployment/httpd", "--timeout=120s")
 	before := containerIDs(t, c, "run=httpd")
 	if err := c.Kill(); err != nil {
 		t.Fatal(err)
@@ -191,11 +191,11 @@ func TestOtherMountNamespace(t *testing.T) {
 	if err := c.Start(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "-l", "run=httpd", "--timeout=120s")
 	if after := containerIDs(t, c, "run=httpd"); after != before {
 		t.Errorf("containers\n%safter the restart, want\n%s", after, before)
 	}
-	kubectl(t, c, "delete", "deployment/httpd", "--cascade=foreground", "--timeout=60s")
+	kubectl(t, c, "delete", "deployment/httpd", "--cascade=foreground", "--timeout=120s")
 }
 
 // TestNotRoot: who may not run containers is told so.

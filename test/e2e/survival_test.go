@@ -162,7 +162,7 @@ spec:
 	if got := kubectl(t, c, "logs", "done"); got != "done\n" {
 		t.Errorf("the log of a pod that had finished is %q", got)
 	}
-	kubectl(t, c, "delete", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "delete", "pod", "--all", "--timeout=120s")
 }
 
 // TestEndsWhileDown: what ends while no server runs has its exit code, and what
@@ -259,7 +259,7 @@ spec:
 	if restarts := field(t, c, "counts", "{.status.containerStatuses[0].restartCount}"); restarts != "0" {
 		t.Errorf("%s restarts", restarts)
 	}
-	kubectl(t, c, "delete", "pod", "--all", "--timeout=60s")
+	kubectl(t, c, "delete", "pod", "--all", "--timeout=120s")
 }
 
 // TestStubbornPods: a preStop hook that hangs and a process that does not mind
@@ -293,7 +293,7 @@ spec:
 `)
 	kubectl(t, c, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
 	bystander := field(t, c, "bystander", "{.status.containerStatuses[0]}")
-	kubectl(t, c, "delete", "pod", "hangs", "deaf", "--timeout=60s")
+	kubectl(t, c, "delete", "pod", "hangs", "deaf", "--timeout=120s")
 	if n := len(conmons(t, c)); n != 1 {
 		t.Errorf("%d containers are left, want 1", n)
 	}
