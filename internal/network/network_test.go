@@ -72,7 +72,7 @@ func listen(t *testing.T, pod agent.PodNetwork) {
 
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return

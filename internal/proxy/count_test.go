@@ -197,7 +197,7 @@ func (top *topology) counts(t *testing.T, path Path, want v1alpha1.TrafficCount,
 	before[path] = total
 	// What follows the end of a connection may still be on its way.
 	var err error
-	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if err = sameCounts(mustCount(t, kernel), before); err == nil {
 			break
 		}

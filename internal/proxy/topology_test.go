@@ -294,18 +294,23 @@ func (ns *namespace) expect(what, network, address, from string, servers ...stri
 	})
 }
 
-// refused asks once, expects an error of that kind, and at once.
+// refused asks, and expects an error of that kind, and at once: what is dropped is
+// asked again after a second, each time, while a busy machine is slow now and then.
 func (ns *namespace) refused(what, network, address string, want error) {
 	ns.t.Helper()
 	ns.do(func() {
-		began := time.Now()
-		name, _, err := ask(network, address)
-		if !errors.Is(err, want) {
-			ns.t.Errorf("%s: %q, %v, want %v", what, name, err, want)
+		fastest := time.Hour
+		for range 5 {
+			began := time.Now()
+			name, _, err := ask(network, address)
+			if !errors.Is(err, want) {
+				ns.t.Errorf("%s: %q, %v, want %v", what, name, err, want)
+			}
+			if fastest = min(fastest, time.Since(began)); fastest < 500*time.Millisecond {
+				return
+			}
 		}
-		if took := time.Since(began); took > 500*time.Millisecond {
-			ns.t.Errorf("%s: refused after %v, want at once", what, took)
-		}
+		ns.t.Errorf("%s: refused after %v, want at once", what, fastest)
 	})
 }
 

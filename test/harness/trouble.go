@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -10,16 +11,16 @@ import (
 // How much Trouble tells, in bytes: a log that is kept of a failed run may be
 // cut after a few kilobytes.
 const (
-	troubleList     = 1500 // of one list: its pods, its claims and volumes, its nodes
-	troubleDescribe = 1800 // of one pod that is not Ready
-	troubleEvents   = 2000
+	troubleList     = 1200 // of one list
+	troubleDescribe = 1500 // of one pod or claim
+	troubleEvents   = 1500
 	troubleLog      = 1500 // of one process
 )
 
 // Trouble says what is wrong in a cluster, in a few kilobytes and the likeliest
-// causes first: the pods that are not Ready, the claims and volumes, the nodes,
-// the last warnings, and then what the first pods that are not Ready are. Of all
-// namespaces, unless one is named. What cannot be learned it says so of.
+// causes first: the pods that are not Ready, the claims and volumes that are not
+// Bound, the nodes, the last warnings, and then more of the first of those pods and
+// claims. Of all namespaces, unless one is named. It says what cannot be learned.
 func (c *Cluster) Trouble(ctx context.Context, namespace string) string {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -40,23 +41,29 @@ func (c *Cluster) Trouble(ctx context.Context, namespace string) string {
 			fmt.Fprintf(&b, "--- %s:\n%s\n", what, head(text, atMost))
 		}
 	}
-	pods := unready(ask(append([]string{"get", "pods", "-o", "wide"}, scope...)...))
+	pods := unwell(ask(append([]string{"get", "pods", "-o", "wide"}, scope...)...), podIsWell)
+	claims := unwell(ask(append([]string{"get", "pvc"}, scope...)...), isBound)
 	say("pods that are not Ready", pods, troubleList)
-	say("claims and volumes", ask(append([]string{"get", "pvc,pv"}, scope...)...), troubleList)
+	say("claims that are not Bound", claims, troubleList)
+	say("volumes that are not Bound", unwell(ask("get", "pv"), isBound), troubleList)
 	say("nodes", ask("get", "nodes"), troubleList)
 	warnings := ask(append([]string{"get", "events", "--field-selector=type=Warning", "--sort-by=.lastTimestamp", "--no-headers"}, scope...)...)
 	say("warnings, the last at the end", tail(warnings, troubleEvents), troubleEvents)
-	for i, fields := range podNames(pods, namespace) {
-		if i == 2 {
-			break
+	describe := func(kind, list string, most int) {
+		for i, name := range names(list, namespace) {
+			if i == most {
+				break
+			}
+			// First what it is, at the end its events.
+			text := ask("describe", kind, "--namespace", name[0], name[1])
+			if len(text) > troubleDescribe {
+				text = head(text, troubleDescribe/3) + "\n" + tail(text, troubleDescribe*2/3)
+			}
+			say(kind+" "+name[1], text, len(text))
 		}
-		// First what it is, at the end its events.
-		text := ask("describe", "pod", "--namespace", fields[0], fields[1])
-		if len(text) > troubleDescribe {
-			text = head(text, troubleDescribe/3) + "\n" + tail(text, troubleDescribe*2/3)
-		}
-		say("pod "+fields[1], text, len(text))
 	}
+	describe("pod", pods, 2)
+	describe("pvc", claims, 1)
 	return b.String()
 }
 
@@ -75,38 +82,38 @@ func (f *Fleet) Trouble(ctx context.Context) string {
 // Complaints are the last lines of the server's log that are no mere information.
 func (c *Cluster) Complaints() string { return complaints(c.Log()) }
 
-// unready keeps of a list of pods, as kubectl prints it, the heading and those
-// that neither are Ready nor have completed; nothing where there are none.
-func unready(list string) string {
+// unwell keeps of a list, as kubectl prints it, the heading and the rows of what
+// is not well; nothing where all is.
+func unwell(list string, well func(row []string) bool) string {
 	var kept []string
-	rows := strings.Split(strings.TrimSpace(list), "\n")
-	for i, row := range rows {
-		if i == 0 || !wellRow(strings.Fields(row)) {
+	for i, row := range strings.Split(strings.TrimSpace(list), "\n") {
+		if i == 0 || !well(strings.Fields(row)) {
 			kept = append(kept, row)
 		}
 	}
-	if len(kept) < 2 && strings.Contains(kept[0], "READY") {
+	if len(kept) == 1 && !strings.Contains(kept[0], ": ") { // a heading, not an error
 		return ""
 	}
 	return strings.Join(kept, "\n")
 }
 
-// wellRow says whether a row of kubectl's, "… 2/2 Running …" or "… Completed …", is
-// of a pod that is as it should be.
-func wellRow(fields []string) bool {
-	for i, field := range fields {
-		ready, all, ok := strings.Cut(field, "/")
-		if ok && i+1 < len(fields) {
-			status := fields[i+1]
-			return status == "Completed" || ready == all && status == "Running"
+// podIsWell says whether a row, "… 2/2 Running …" or "… Completed …", is of a pod
+// that is Ready or has completed.
+func podIsWell(row []string) bool {
+	for i, field := range row[:max(0, len(row)-1)] {
+		if ready, all, ok := strings.Cut(field, "/"); ok {
+			return row[i+1] == "Completed" || ready == all && row[i+1] == "Running"
 		}
 	}
 	return false
 }
 
-// podNames returns namespace and name of the pods in a list as kubectl prints it,
-// of all namespaces or of one.
-func podNames(list, namespace string) (names [][2]string) {
+// isBound says whether a row is of a claim or a volume that is Bound.
+func isBound(row []string) bool { return slices.Contains(row, "Bound") }
+
+// names returns namespace and name of each row of a list as kubectl prints it, of
+// all namespaces or of one.
+func names(list, namespace string) (names [][2]string) {
 	for i, row := range strings.Split(list, "\n") {
 		fields := strings.Fields(row)
 		switch {

@@ -18,10 +18,14 @@ case "$1 $2" in
 	echo "default job-1 0/1 Completed 0 1m 10.42.0.8 node-0"
 	echo "default store-0 0/1 Pending 0 1m <none> <none>"
 	echo "default slow-0 1/2 Running 2 1m 10.42.0.9 node-1" ;;
-"get pvc,pv") many 100 "default data-store-0 Pending" ;;
+"get pvc")
+	echo "NAMESPACE NAME STATUS"
+	many 60 "default data-store-1 Bound"
+	many 100 "default data-store-0 Pending" ;;
+"get pv") echo "NAME STATUS"; many 60 "pvc-1 Bound" ;;
 "get nodes") echo "node-0 Ready" ;;
 "get events") many 100 "an old warning"; echo "the newest warning" ;;
-"describe pod") echo "Name: $5"; many 100 "a line of what it is"; echo "its last event" ;;
+"describe pod" | "describe pvc") echo "Name: $5"; many 100 "a line of what it is"; echo "its last event" ;;
 *) echo "what is $*?" >&2; exit 1 ;;
 esac
 `
@@ -37,7 +41,7 @@ func TestTrouble(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"default store-0 0/1 Pending", "default slow-0 1/2 Running", "data-store-0 Pending", "node-0 Ready",
-		"the newest warning", "Name: store-0", "its last event", "Name: slow-0",
+		"the newest warning", "Name: store-0", "its last event", "Name: slow-0", "Name: data-store-0",
 	} {
 		i := strings.Index(got, want)
 		if i < at {
@@ -45,7 +49,7 @@ func TestTrouble(t *testing.T) {
 		}
 		at = max(at, i)
 	}
-	for _, well := range []string{"web-1", "job-1", "what is "} {
+	for _, well := range []string{"web-1", "job-1", "data-store-1", "volumes that", "what is "} {
 		if strings.Contains(got, well) {
 			t.Errorf("%q is there, in\n%s", well, got)
 		}
