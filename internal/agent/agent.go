@@ -188,7 +188,7 @@ func (a *Agent) employ(pod *corev1.Pod) *worker {
 		found = &remains{}
 	}
 	delete(a.found, pod.UID)
-	w := newWorker(a, pod, Recall(pod, found.containers, found.network))
+	w := newWorker(a, pod, Recall(time.Now(), pod, found.containers, found.network))
 	if verdict := a.letIn(withResources(pod, w.seen.Allotment.Containers)); verdict != nil {
 		w.post(func() { w.giveUp(verdict) })
 	}

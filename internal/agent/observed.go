@@ -22,8 +22,11 @@ type Observed struct {
 	// Gone: the API no longer has the pod. Nothing of it may stay.
 	Gone bool
 
-	// DeletionSeen is when the agent first saw the pod's present
-	// deletionTimestamp, which the API keeps to whole seconds only.
+	// Since is when this agent took the pod over. It could do nothing about what had
+	// happened before.
+	Since time.Time
+
+	// DeletionSeen is when this agent first saw the pod's present deletionTimestamp.
 	DeletionSeen time.Time
 
 	Containers []Container     // records of the last attempts, those removed included
@@ -104,8 +107,9 @@ type Memory struct {
 // started finds: the runtime's records, the network's, and the pod's status.
 // What the status says of a container that still runs is believed until a probe
 // says otherwise, so a restart of the agent does not take a pod out of service.
-func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observed {
+func Recall(now time.Time, pod *corev1.Pod, containers []Container, network *PodNetwork) Observed {
 	seen := Observed{
+		Since:        now,
 		Containers:   slices.Clone(containers),
 		Removed:      map[string]bool{},
 		Network:      network,
@@ -117,6 +121,9 @@ func Recall(pod *corev1.Pod, containers []Container, network *PodNetwork) Observ
 		Failures:     map[string]Failure{},
 		InFlight:     map[string]bool{},
 		Memory:       Memory{Listening: map[string]bool{}, Told: map[string]string{}, Again: recallAgain(pod, containers)},
+	}
+	if pod.DeletionTimestamp != nil {
+		seen.DeletionSeen = now
 	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
 	seen.Memory.Anew = slices.ContainsFunc(containers, func(c Container) bool {

@@ -78,7 +78,7 @@ func newSchedule(t *rapid.T) *schedule {
 	pod.Spec.InitContainers = pod.Spec.InitContainers[:rapid.IntRange(0, 2).Draw(t, "inits")]
 	s := &schedule{T: t, now: stepEpoch, pod: pod, containers: map[string]Container{},
 		tried: map[string]bool{}, begun: map[string]bool{}, hooked: map[string]bool{}}
-	s.seen = Recall(pod, nil, nil)
+	s.seen = Recall(s.now, pod, nil, nil)
 	return s
 }
 
@@ -166,11 +166,13 @@ func (s *schedule) late(hook Act) bool {
 	if hook.Kind == ActPreStop && !s.now.Before(hook.Deadline) {
 		return true
 	}
-	if at := s.pod.DeletionTimestamp; at != nil {
-		return !s.now.Before(at.Time)
+	if s.pod.DeletionTimestamp != nil {
+		return !s.now.Before(s.seen.DeletionSeen.Add(time.Duration(*s.pod.DeletionGracePeriodSeconds) * time.Second))
 	}
-	at := s.seen.Memory.ExpiredAt
-	return !at.IsZero() && !s.now.Before(at.Add(specGrace(s.pod)))
+	over := func(at time.Time) bool { return !at.IsZero() && !s.now.Before(later(at, s.seen.Since).Add(specGrace(s.pod))) }
+	return over(s.seen.Memory.ExpiredAt) || over(s.seen.Allotment.At) || slices.ContainsFunc(s.seen.Containers, func(c Container) bool {
+		return c.Name == "other" && c.Phase == ContainerExited && over(c.FinishedAt) // for which all are restarted
+	})
 }
 
 // checkOrder: nothing starts before what it comes after.
@@ -279,7 +281,7 @@ func (s *schedule) restart() {
 	if s.network {
 		network = s.podNetwork()
 	}
-	s.seen, s.ran = Recall(s.pod, found, network), false
+	s.seen, s.ran = Recall(s.now, s.pod, found, network), false
 	s.seen.Gone = s.gone
 }
 

@@ -19,7 +19,7 @@ func TestContainerStatusTells(t *testing.T) {
 		Resources: corev1.ResourceRequirements{Requests: cpu, Limits: cpu},
 		Lifecycle: &corev1.Lifecycle{StopSignal: &quit},
 	}}}}
-	seen := Recall(pod, nil, nil)
+	seen := Recall(stepEpoch, pod, nil, nil)
 	if status := Step(stepEpoch, pod, seen).Status.ContainerStatuses[0]; status.AllocatedResources != nil || status.Resources != nil || status.User != nil {
 		t.Errorf("before its start: %+v", status)
 	}

@@ -175,7 +175,7 @@ func (w *stepWorld) run(d *datadriven.TestData) (string, error) {
 			}
 		}
 		onRecord := slices.DeleteFunc(w.seen.Containers, func(c Container) bool { return c.StartError != "" })
-		w.seen = Recall(w.pod, onRecord, w.seen.Network)
+		w.seen = Recall(w.now, w.pod, onRecord, w.seen.Network)
 		w.seen.Node = stepNode
 	default:
 		return "", fmt.Errorf("no such command: %s", d.Cmd)
@@ -216,7 +216,7 @@ func (w *stepWorld) newPod(spec string) error {
 	if w.pod.Spec.RestartPolicy == "" {
 		w.pod.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	}
-	w.seen = Recall(w.pod, nil, nil)
+	w.seen = Recall(w.now, w.pod, nil, nil)
 	w.seen.Node = stepNode
 	return nil
 }

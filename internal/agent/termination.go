@@ -72,11 +72,13 @@ func (l *life) takeAway(why string) bool {
 	return true
 }
 
-// deadline is when the containers of a deleted pod are killed. The API counts
-// in whole seconds; the agent's own first look makes it exact where it can.
+// deadline is when the containers of a deleted pod are killed: its whole grace period
+// after this agent has seen the deletion. The deletionTimestamp may have passed before
+// that (no agent ran meanwhile), and is another machine's clock. So a restart of the
+// agent begins the grace period anew, as one of a kubelet does
+// (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
 func (l *life) deadline() time.Time {
-	began, grace := l.graceBegan(), l.grace()
-	return began.Add(grace)
+	return l.seen.DeletionSeen.Add(l.grace())
 }
 
 func (l *life) grace() time.Duration {
@@ -86,23 +88,13 @@ func (l *life) grace() time.Duration {
 	return 30 * time.Second
 }
 
-// graceBegan is when the present grace period began, never before the instant
-// that the API has truncated.
-func (l *life) graceBegan() time.Time {
-	latest := l.pod.DeletionTimestamp.Add(time.Second - l.grace())
-	if seen := l.seen.DeletionSeen; !seen.IsZero() && seen.Before(latest) {
-		return seen
-	}
-	return latest
-}
-
 // drained takes the drain of a deleted pod one step on and reports whether its
 // containers may be stopped.
 func (l *life) drained() bool {
 	if drainOff(l.pod) || l.stopBegan() || l.grace() == 0 { // a forced deletion waits for nothing
 		return true
 	}
-	return l.drainStep("", l.graceBegan(), l.grace(), false)
+	return l.drainStep("", l.seen.DeletionSeen, l.grace(), false)
 }
 
 // drainStep takes a drain one step on, of the pod or for the restart of one of
@@ -285,16 +277,19 @@ func (l *life) restartCondemned() {
 			continue
 		}
 		condemned = true
-		grace := l.restartGrace(u)
+		began, grace := sentence.at, l.restartGrace(u)
+		if began.Before(l.seen.Since) {
+			began = l.seen.Since
+		}
 		stopping := l.seen.Stops[u.current.ID] != StopProgress{}
 		drain := sentence.drain && !drainOff(l.pod) && grace > 0 && !stopping
-		if drain && !l.drainStep(u.spec.Name, sentence.at, grace, true) {
+		if drain && !l.drainStep(u.spec.Name, began, grace, true) {
 			continue
 		}
 		if sentence.again {
 			l.d.Memory.Again[u.current.ID], u.again = true, true
 		}
-		l.stop([]*unit{u}, sentence.at.Add(grace))
+		l.stop([]*unit{u}, began.Add(grace))
 	}
 	if !condemned {
 		l.d.Memory.Drain = Drain{}
