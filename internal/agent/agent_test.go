@@ -69,6 +69,7 @@ func TestAgent(t *testing.T) {
 		{"exec", testExec},
 		{"node", testNode},
 		{"eviction", testEviction},
+		{"reclaim", testReclaim},
 		{"guard", testGuard},
 		{"admission", testAdmission},
 		{"resize", testResize},

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,48 @@ func testEviction(t *testing.T, h *harness) {
 		s := h.get(late).Status
 		return s.Reason == "Evicted" && strings.Contains(s.Message, "The node had condition: [MemoryPressure]")
 	})
+}
+
+// What has finished gives its container back when the node is short of disk; what
+// finishes when that is over keeps it, and its log.
+func testReclaim(t *testing.T, h *harness) {
+	thresholds, err := eviction.Parse("nodefs.available<10%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.policy = agent.Policy{Eviction: thresholds, PressureLasts: time.Millisecond}
+	leave := func(available int64) {
+		h.node.Leave(map[eviction.Signal]eviction.Level{eviction.NodeFSAvailable: {Available: available, Capacity: 100}})
+	}
+	leave(100)
+	h.start()
+	once := func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }
+	finish := func(pod *corev1.Pod) {
+		h.node.End(agent.ContainerID(string(pod.UID), "web", 0), 0)
+		h.until("the end of its container", func() bool { return h.get(pod).Status.Phase == corev1.PodSucceeded })
+	}
+	kept := func(pod *corev1.Pod) bool {
+		return slices.ContainsFunc(h.node.Containers(), func(c agent.Container) bool { return c.PodUID == string(pod.UID) })
+	}
+	before, later, evicted := h.untilReady(h.pod("before", once)), h.untilReady(h.pod("later", once)), h.untilReady(h.pod("evicted", once))
+	h.node.Use(string(evicted.UID), agent.Used{}, 50)
+	finish(before)
+	h.stop() // started again, it looks at once
+	leave(5)
+	h.start()
+	h.until("the eviction that follows on a look", func() bool { return h.get(evicted).Status.Phase == corev1.PodFailed })
+	leave(100)
+	if kept(before) {
+		t.Error("the node is short of disk, and the container of a pod that had finished was kept")
+	}
+	finish(later)
+	h.until("all to be given back of the pod that has finished", func() bool {
+		_, err := os.Lstat(filepath.Join(h.data, "pods", string(later.UID), "volumes"))
+		return os.IsNotExist(err)
+	})
+	if !kept(later) {
+		t.Error("the node was short of disk once, and the container of a pod that finished afterwards was removed")
+	}
 }
 
 // A pod that fills the disk is given up before the turn of evictions, of which there

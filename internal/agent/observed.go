@@ -57,7 +57,7 @@ type Observed struct {
 
 	Verdict *Verdict // by which the agent itself has given the pod up
 
-	Spare       bool // the node is short of disk: what has finished keeps nothing on it
+	Spare       bool // of a pod that had finished when the node was short of disk: it keeps nothing on it
 	VolumesGone bool // of a pod that has finished
 	CleanedUp   bool // the pod's directory and logs are gone
 	Deleted     bool // the API has accepted the final deletion

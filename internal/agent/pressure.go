@@ -80,19 +80,25 @@ func (a *Agent) relieve(ctx context.Context, used Usage) {
 // reclaim removes what is on the disk and in nobody's use: what containers of pods
 // that have finished have written, with their logs, and images.
 func (a *Agent) reclaim(ctx context.Context) {
-	a.mu.Lock()
-	for _, w := range a.workers {
-		w.post(func() { w.seen.Spare = true })
-	}
-	a.mu.Unlock()
+	a.spare()
 	for deadline := time.Now().Add(reclaimPatience); a.dead(ctx) && time.Now().Before(deadline); {
 		rest(ctx, 50*time.Millisecond)
+		a.spare() // those that have finished since
 	}
 	freed, err := a.cfg.Images.Free(ctx, math.MaxInt64)
 	if err != nil && ctx.Err() == nil {
 		a.cfg.Log.Error("Removing images that nobody uses", "err", err)
 	}
 	a.cfg.Log.Debug("Removed what nobody uses", "imageBytes", freed)
+}
+
+// spare has the pods that have finished keep nothing. Those that finish later do.
+func (a *Agent) spare() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		w.post(func() { w.seen.Spare = w.seen.Spare || w.want != nil && phaseOver(w.want.status.Phase) })
+	}
 }
 
 // dead: a container of a pod that has finished is still there.

@@ -169,7 +169,9 @@ func (s *schedule) late(hook Act) bool {
 	if s.pod.DeletionTimestamp != nil {
 		return !s.now.Before(s.seen.DeletionSeen.Add(time.Duration(*s.pod.DeletionGracePeriodSeconds) * time.Second))
 	}
-	over := func(at time.Time) bool { return !at.IsZero() && !s.now.Before(later(at, s.seen.Since).Add(specGrace(s.pod))) }
+	over := func(at time.Time) bool {
+		return !at.IsZero() && !s.now.Before(later(at, s.seen.Since).Add(specGrace(s.pod)))
+	}
 	return over(s.seen.Memory.ExpiredAt) || over(s.seen.Allotment.At) || slices.ContainsFunc(s.seen.Containers, func(c Container) bool {
 		return c.Name == "other" && c.Phase == ContainerExited && over(c.FinishedAt) // for which all are restarted
 	})
