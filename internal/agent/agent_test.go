@@ -56,6 +56,7 @@ func TestAgent(t *testing.T) {
 		{"orphans", testOrphans},
 		{"drain", testDrain},
 		{"condemned", testCondemned},
+		{"unmade probe", testUnmadeProbe},
 		{"force", testForce},
 		{"crash", testCrash},
 		{"hooks", testHooks},
@@ -74,7 +75,7 @@ func TestAgent(t *testing.T) {
 		{"admission", testAdmission},
 		{"resize", testResize},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+test.name)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+strings.ReplaceAll(test.name, " ", "-"))) })
 	}
 }
 

@@ -334,8 +334,8 @@ type Socket struct {
 
 // Prober asks containers how they are.
 type Prober interface {
-	// Probe does one probe and returns nil for success, else what went wrong. It
-	// takes at most the probe's timeout.
+	// Probe does one probe and returns nil for success, else what went wrong; a
+	// probe.Unknown if it could not be made. It takes at most the probe's timeout.
 	Probe(ctx context.Context, kind ProbeKind, p *corev1.Probe, target probe.Target) error
 
 	// Hook does the request of a lifecycle hook, and returns nil if there was an

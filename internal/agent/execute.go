@@ -270,15 +270,20 @@ func (w *worker) probed(act Act, p *corev1.Probe, failure error, began, ended ti
 	if i < 0 {
 		return
 	}
-	message := ""
+	key, message, format := ProbeKey{act.ID, act.Probe}, "", "%s probe failed: %s"
 	if failure != nil {
 		message = failure.Error()
 	}
-	key := ProbeKey{act.ID, act.Probe}
-	next, tell := w.seen.Probes[key].Next(p, failure == nil, message, w.seen.Containers[i].StartedAt, ended, ended.Sub(began))
+	next, tell := w.seen.Probes[key], false
+	if unknown := new(probe.Unknown); errors.As(failure, &unknown) {
+		format = "%s probe errored and resulted in unknown state: %s"
+		next, tell = next.Unmade(p, ended, ended.Sub(began))
+	} else {
+		next, tell = next.Next(p, failure == nil, message, w.seen.Containers[i].StartedAt, ended, ended.Sub(began))
+	}
 	w.seen.Probes[key] = next
 	if tell {
-		w.tell(Event{act.Container, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", act.Probe, message)})
+		w.tell(Event{act.Container, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf(format, act.Probe, message)})
 	}
 }
 

@@ -35,7 +35,7 @@ type ProbeState struct {
 	FailedAt  time.Time
 	Successes int       // in a row
 	Failures  int       // in a row, at most one counted in each period
-	CountedAt time.Time // of the last failure that was counted
+	CountedAt time.Time // of the last failure that was counted, or probe that could not be made
 	At        time.Time // the end of the last probe
 	Took      time.Duration
 	Message   string
@@ -104,11 +104,7 @@ func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, started, 
 		return s, false
 	}
 	s.Successes = 0
-	if !s.Ever && at.Before(started.Add(settling)) {
-		return s, false
-	}
-	const jitter = 10 * time.Millisecond
-	if !s.CountedAt.IsZero() && at.Sub(s.CountedAt)+jitter < probePeriod(probe) {
+	if !s.Ever && at.Before(started.Add(settling)) || !s.counts(probe, at) {
 		return s, false
 	}
 	s.CountedAt = at
@@ -123,6 +119,22 @@ func (s ProbeState) Next(probe *corev1.Probe, ok bool, message string, started, 
 	return s, true
 }
 
+// Unmade returns the state after a probe that could not be made, and whether that is
+// to be told: of the container it tells nothing.
+func (s ProbeState) Unmade(probe *corev1.Probe, at time.Time, took time.Duration) (next ProbeState, tell bool) {
+	s.At, s.Took = at, took
+	if tell = s.counts(probe, at); tell {
+		s.CountedAt = at
+	}
+	return s, tell
+}
+
+// counts: the last that counted is a period ago.
+func (s ProbeState) counts(probe *corev1.Probe, at time.Time) bool {
+	const jitter = 10 * time.Millisecond
+	return s.CountedAt.IsZero() || at.Sub(s.CountedAt)+jitter >= probePeriod(probe)
+}
+
 // probeOf returns the probe of a kind, nil if the container has none.
 func probeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
 	switch kind {
@@ -135,24 +147,28 @@ func probeOf(c *corev1.Container, kind ProbeKind) *corev1.Probe {
 	}
 }
 
-// observe plans the probes and looks that the running containers need.
+// observe plans the probes and looks that the running containers need. Of one that
+// is being stopped only whether it is ready is asked, to its end: others than the
+// drain may go by that.
 func (l *life) observe() {
 	for _, u := range l.all() {
-		if !u.running() || u.kind == initUnit || u.kind == ephemeralUnit || l.condemned(u) || !l.seen.Stops[u.current.ID].SignalledAt.IsZero() {
+		if !u.running() || u.kind == initUnit || u.kind == ephemeralUnit || l.condemned(u) {
 			continue
 		}
+		signalled := !l.seen.Stops[u.current.ID].SignalledAt.IsZero()
+		stopping := signalled || l.ending()
 		if !l.started(u) {
-			if !l.ending() && l.begun(u) {
+			if !stopping && l.begun(u) {
 				l.probe(u, StartupProbe)
 			}
 			continue
 		}
 		if u.spec.ReadinessProbe != nil {
 			l.probe(u, ReadinessProbe)
-		} else if !l.listening(u) {
+		} else if !signalled && !l.listening(u) {
 			l.lookForPorts(u)
 		}
-		if u.spec.LivenessProbe != nil && !l.ending() {
+		if u.spec.LivenessProbe != nil && !stopping {
 			l.probe(u, LivenessProbe)
 		}
 	}

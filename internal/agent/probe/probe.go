@@ -34,8 +34,17 @@ type Target struct {
 	Exec    Exec
 }
 
-// Run does one probe and returns nil for success, else what went wrong. It
-// takes at most the probe's timeout.
+// Unknown is a probe that could not be made: it tells nothing of the container.
+type Unknown struct{ err error }
+
+// Error implements error.
+func (u *Unknown) Error() string { return u.err.Error() }
+
+// Unwrap gives what stood against it.
+func (u *Unknown) Unwrap() error { return u.err }
+
+// Run does one probe and returns nil for success, else what went wrong; an Unknown
+// if it could not be made. It takes at most the probe's timeout.
 func Run(ctx context.Context, p *corev1.Probe, target Target) error {
 	timeout := time.Duration(max(p.TimeoutSeconds, 1)) * time.Second
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -50,7 +59,7 @@ func Run(ctx context.Context, p *corev1.Probe, target Target) error {
 	case p.Exec != nil:
 		return command(ctx, p.Exec.Command, target.Exec, timeout)
 	}
-	return errors.New("the probe has no handler")
+	return &Unknown{errors.New("the probe has no handler")}
 }
 
 // maxBody is how much of an answer is read and how much of it is told.
@@ -113,11 +122,11 @@ func httpClient() *http.Client {
 func HTTP(ctx context.Context, get *corev1.HTTPGetAction, target Target) error {
 	port, err := portNumber(get.Port, target.Ports)
 	if err != nil {
-		return err
+		return &Unknown{err}
 	}
 	request, err := httpRequest(ctx, get, target.Address, port, "kube-probe/windlass")
 	if err != nil {
-		return err
+		return &Unknown{err}
 	}
 	response, err := httpClient().Do(request)
 	if err != nil {
@@ -177,7 +186,7 @@ func httpRequest(ctx context.Context, get *corev1.HTTPGetAction, address string,
 func tcp(ctx context.Context, action *corev1.TCPSocketAction, target Target) error {
 	port, err := portNumber(action.Port, target.Ports)
 	if err != nil {
-		return err
+		return &Unknown{err}
 	}
 	host := action.Host
 	if host == "" {
@@ -220,7 +229,7 @@ func command(ctx context.Context, argv []string, exec Exec, timeout time.Duratio
 	case ctx.Err() != nil:
 		return fmt.Errorf("command timed out: %q timed out after %s", strings.Join(argv, " "), timeout)
 	case err != nil:
-		return err
+		return &Unknown{err}
 	case code != 0:
 		if told := strings.TrimSpace(string(output[:min(len(output), maxTold)])); told != "" {
 			return errors.New(told)
