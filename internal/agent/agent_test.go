@@ -75,7 +75,9 @@ func TestAgent(t *testing.T) {
 		{"admission", testAdmission},
 		{"resize", testResize},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newHarness(t, config, "node-"+strings.ReplaceAll(test.name, " ", "-"))) })
+		t.Run(test.name, func(t *testing.T) {
+			test.run(t, newHarness(t, config, "node-"+strings.ReplaceAll(test.name, " ", "-")))
+		})
 	}
 }
 

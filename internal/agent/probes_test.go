@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"windlass.dev/windlass/api/v1alpha1"
 	"windlass.dev/windlass/internal/agent"
 )
 
@@ -32,6 +33,7 @@ func testUnmadeProbe(t *testing.T, h *harness) {
 	h.runtime = runtime
 	h.start()
 	pod := h.untilReady(h.pod("p", func(p *corev1.Pod) {
+		p.Annotations = map[string]string{v1alpha1.AnnotationDrain: v1alpha1.DrainOff}
 		p.Spec.Containers[0].LivenessProbe = &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1, ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"check"}}}}
 	}))
 	h.until("the third probe", func() bool { return runtime.tried.Load() >= 3 })
