@@ -24,7 +24,10 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.14.0
 # Packages whose code is pure or concurrent and needs nothing of the machine: they also run under the race detector.
 RACE_PACKAGES := ./internal/rollout/... ./internal/agent/... ./internal/scheduler/... ./internal/controller/... ./internal/proxy/... ./internal/apiserver/validation/...
 
-.PHONY: help build test unit race e2e demo bench loss vm lint fmt deps clean generate
+# How long `make soak` goes on.
+SOAK ?= 20m
+
+.PHONY: help build test unit race e2e demo bench loss vm soak lint fmt deps clean generate
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +62,9 @@ loss: deps build ## Roll applications of every sort under clients of every sort,
 
 vm: ## Run the tests that depend on the kernel in a virtual machine with control groups v2 and quotas (some 20 minutes)
 	@scripts/vm
+
+soak: deps build ## Trouble three machines at random, and look whether all comes right again (SOAK=20m; WINDLASS_SEED=N repeats an order)
+	WINDLASS_SOAK=$(SOAK) go test -count=1 -timeout 0 -v -run 'TestSoak$$' -artifacts -outputdir $(CURDIR)/bin ./test/e2e/
 
 lint: ## gofmt, vet and golangci-lint with the short list in .golangci.yml
 	@test -z "$$(gofmt -l api cmd internal examples test | tee /dev/stderr)"

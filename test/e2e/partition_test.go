@@ -14,7 +14,7 @@ import (
 )
 
 // keepers are two StatefulSets over the three nodes, one with data of its own.
-// Their processes say in their environment of which pod they are.
+// Their processes say in their environment of which test and pod they are.
 func keepers() string {
 	set := func(name, more string) string {
 		return fmt.Sprintf(`
@@ -35,8 +35,8 @@ spec:
       - name: c
         image: busybox:1
         args: ['-c', 'test -d /data && date +%%s >> /data/starts; exec sleep 86400']
-        env: [{name: WITNESS, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]%[2]s%[3]s
----`, name, more, impatient)
+        env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: WITNESS, value: '%[4]d $(NAME)'}]%[2]s%[3]s
+---`, name, more, impatient, os.Getpid())
 	}
 	claims := `
         volumeMounts: [{name: data, mountPath: /data}]`
@@ -91,7 +91,7 @@ func (w *witness) look() map[string]int {
 		if err != nil {
 			continue
 		}
-		_, after, ok := bytes.Cut(environ, []byte("WITNESS="))
+		_, after, ok := bytes.Cut(environ, fmt.Appendf(nil, "WITNESS=%d ", os.Getpid()))
 		if !ok {
 			continue
 		}
