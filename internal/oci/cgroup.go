@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -171,19 +172,23 @@ func mountCgroups() error {
 	return unix.Mount("cgroup2", dir, "cgroup2", flags, "")
 }
 
-// processes lists what runs in a group.
+// processes lists what runs in a group and in those below it, which a privileged
+// container may make.
 func (c *cgroups) processes(group string) []int {
 	var pids []int
 	for _, root := range c.mounts {
-		data, err := os.ReadFile(filepath.Join(root, group, "cgroup.procs"))
-		if err != nil {
-			continue
-		}
-		for _, field := range bytes.Fields(data) {
-			if pid, err := strconv.Atoi(string(field)); err == nil && pid > 1 && !slices.Contains(pids, pid) {
-				pids = append(pids, pid)
+		_ = filepath.WalkDir(filepath.Join(root, group), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.IsDir() {
+				return nil // it is gone, and nothing runs in it
 			}
-		}
+			data, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			for _, field := range bytes.Fields(data) {
+				if pid, err := strconv.Atoi(string(field)); err == nil && pid > 1 && !slices.Contains(pids, pid) {
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		})
 	}
 	return pids
 }

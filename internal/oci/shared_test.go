@@ -6,7 +6,9 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +100,38 @@ func TestSharedProcesses(t *testing.T) {
 	if len(m.shares) != 0 {
 		t.Errorf("left: %v", m.shares)
 	}
+}
+
+// TestNestedGroups: what a container has moved to control groups of its own, as a
+// privileged one may, ends with it as well.
+func TestNestedGroups(t *testing.T) {
+	m := newMachine(t)
+	m.run()
+	c := m.start(m.podSpec("sleep 600 & sleep 601; true", agent.ScopePod, agent.ScopePod))
+	group := m.cgroups.container("", c.PodUID, c.ID)
+	sleeps := func(pid int) bool { return slices.Contains(processesNaming(t, "600"), pid) }
+	m.eventually("it runs", func() bool { return slices.ContainsFunc(m.cgroups.processes(group), sleeps) })
+	pids := m.cgroups.processes(group)
+	moved := pids[slices.IndexFunc(pids, sleeps)]
+	for _, root := range m.cgroups.mounts {
+		dir := filepath.Join(root, group)
+		if !exists(dir) {
+			continue // what runc does not know of it leaves out
+		}
+		if err := os.Mkdir(filepath.Join(dir, "own"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeGroup(filepath.Join(dir, "own"), []groupFile{{"cgroup.procs", strconv.Itoa(moved)}}); err != nil {
+			t.Log(err) // cpuset of v1 has to be set up first
+		}
+	}
+	if err := m.Remove(t.Context(), c.ID); err != nil {
+		t.Error(err)
+	}
+	if sleeps(moved) {
+		t.Error("a process is left")
+	}
+	m.nothingLeft(c.ID)
 }
 
 // TestPauseWithoutPod: what a crash has left of a pod's first process goes when
