@@ -3,12 +3,15 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"windlass.dev/windlass/internal/agent"
@@ -69,11 +72,10 @@ func (c *cgroups) makePod(rec *record, hold agent.Resources) error {
 		if err := c.delegate(path); err != nil {
 			return err
 		}
-	} else {
-		for _, root := range []string{c.cpu, c.memory, c.pids} {
-			if err := os.MkdirAll(filepath.Join(root, c.group(rec)), 0o755); err != nil {
-				return err
-			}
+	}
+	for _, root := range []string{c.cpu, c.memory, c.pids} {
+		if err := os.MkdirAll(filepath.Join(root, c.group(rec)), 0o755); err != nil {
+			return err
 		}
 	}
 	if err := c.writePod(path, hold); err != nil {
@@ -103,17 +105,50 @@ func (c *cgroups) delegate(path string) error {
 	return nil
 }
 
+// enableControllers gives the children of a group the controllers that containers need:
+// all at once, as the kernel takes one with processes of its own for one of threads
+// when it gives only such controllers as threads can have.
 func enableControllers(dir string) error {
 	available, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
 		return err
 	}
+	var all []string
 	for _, name := range []string{"cpu", "memory", "pids"} {
-		if !slices.Contains(strings.Fields(string(available)), name) {
-			continue
+		if slices.Contains(strings.Fields(string(available)), name) {
+			all = append(all, "+"+name)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil {
-			return fmt.Errorf("enable controller %s: %w", name, err)
+	}
+	enable := groupFile{"cgroup.subtree_control", strings.Join(all, " ")}
+	err = writeGroup(dir, []groupFile{enable})
+	if errors.Is(err, unix.EBUSY) && dir == cgroupRoot {
+		if err = vacate(dir); err == nil {
+			err = writeGroup(dir, []groupFile{enable})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("enable controllers %s: %w", enable.value, err)
+	}
+	return nil
+}
+
+// vacate moves the processes of a group into one below it. Where we are in a container
+// that has control groups of its own, the root that we see is no machine's, and a group
+// gives its children controllers or has processes, not both (cgroups v2, "No Internal
+// Process Constraint").
+func vacate(dir string) error {
+	below := filepath.Join(dir, "init")
+	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for _, pid := range strings.Fields(string(procs)) {
+		err := writeGroup(below, []groupFile{{"cgroup.procs", pid}})
+		if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended meanwhile
+			return fmt.Errorf("move process %s to %s: %w", pid, below, err)
 		}
 	}
 	return nil
@@ -167,9 +202,23 @@ func shares(hold agent.Resources) uint64 {
 	return min(max(hold.CPUShares, minShares), maxShares)
 }
 
-// weight is what CPU shares are in control groups v2, as OCI runtimes convert them.
+// weight is what CPU shares are in control groups v2, as OCI runtimes and Kubernetes
+// convert them of late: 1024 are 100, the default of either, and both ends meet
+// (https://kubernetes.io/blog/2026/01/30/new-cgroup-v1-to-v2-cpu-conversion-formula/).
 func weight(shares uint64) uint64 {
-	return 1 + (shares-minShares)*(maxWeight-1)/(maxShares-minShares)
+	switch {
+	case shares <= minShares:
+		return 1
+	case shares >= maxShares:
+		return maxWeight
+	}
+	l := math.Log2(float64(shares))
+	return uint64(math.Ceil(math.Pow(10, l*l/612+l*125/612-7.0/34)))
+}
+
+// sharesOf are the fewest CPU shares of which a weight is made.
+func sharesOf(of uint64) uint64 {
+	return minShares + uint64(sort.Search(maxShares-minShares, func(n int) bool { return weight(minShares+uint64(n)) >= of }))
 }
 
 func (c *cgroups) writeV1(path string, hold agent.Resources) error {
@@ -182,6 +231,9 @@ func (c *cgroups) writeV2(path string, hold agent.Resources) error {
 		controller, _, _ := strings.Cut(f.name, ".")
 		return !slices.Contains(c.present, controller) // check has told of it
 	})
+	if exists(filepath.Join(c.memory, path, "memory.swap.max")) {
+		files = append(files, groupFile{"memory.swap.max", "0"}) // as with a kubelet, no pod swaps, whether it has a limit or not
+	}
 	if err := writeGroup(filepath.Join(c.cpu, path), files); err != nil {
 		return err
 	}
@@ -222,7 +274,7 @@ func (c *cgroups) readShares(dir string) uint64 {
 	}
 	n, _ := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
 	if c.unified && n > 0 {
-		return minShares + (n-1)*(maxShares-minShares)/(maxWeight-1)
+		return sharesOf(n)
 	}
 	return n
 }

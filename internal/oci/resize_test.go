@@ -125,7 +125,7 @@ func TestResizeFilesV2(t *testing.T) {
 	if err := c.hold(own, less); err != nil {
 		t.Fatal(err)
 	}
-	if got := get(own, "cpu.weight") + " " + get(own, "cpu.max") + " " + get(own, "memory.max") + " " + get(own, "memory.swap.max"); got != "39 20000 100000 1048576 0" {
+	if got := get(own, "cpu.weight") + " " + get(own, "cpu.max") + " " + get(own, "memory.max") + " " + get(own, "memory.swap.max"); got != "100 20000 100000 1048576 0" {
 		t.Error("the container has ", got)
 	}
 	if err := c.shrinkPod(pod, less); err != nil {
@@ -134,8 +134,8 @@ func TestResizeFilesV2(t *testing.T) {
 	if cpu, memory := get(pod, "cpu.max"), get(pod, "memory.max"); cpu != "20000 100000" || memory != "1048576" {
 		t.Errorf("the pod has %s and %s", cpu, memory)
 	}
-	if got := get(c.prefix+burstable, "cpu.weight"); got != "38" {
-		t.Error("the burstable pods have together (39, less what is lost by rounding) ", got)
+	if got := get(c.prefix+burstable, "cpu.weight"); got != "100" {
+		t.Error("the burstable pods have together ", got)
 	}
 	more := agent.Resources{CPUShares: 1024, CPUQuota: 30000, CPUPeriod: 100_000, MemoryLimit: 2 << 20}
 	if err := c.growPod(pod, more); err != nil || get(pod, "memory.max") != "2097152" {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -275,7 +276,12 @@ func resources(want *agent.ContainerSpec, on host) *specs.LinuxResources {
 		Devices: []specs.LinuxDeviceCgroup{{Allow: want.Security.Privileged, Access: "rwm"}},
 	}
 	cpu := &specs.LinuxCPU{}
-	if ask.CPUShares != 0 {
+	unified := map[string]string{}
+	switch {
+	case ask.CPUShares == 0:
+	case on.unified: // OCI runtimes convert shares one way or another; Resize converts them our way
+		unified["cpu.weight"] = strconv.FormatUint(weight(shares(ask)), 10)
+	default:
 		cpu.Shares = &ask.CPUShares
 	}
 	if ask.CPUQuota > 0 {
@@ -295,7 +301,10 @@ func resources(want *agent.ContainerSpec, on host) *specs.LinuxResources {
 	}
 	if on.oomGroup {
 		// As Kubernetes does: what is left of a container after one of its processes was killed is seldom of use.
-		res.Unified = map[string]string{"memory.oom.group": "1"}
+		unified["memory.oom.group"] = "1"
+	}
+	if len(unified) > 0 {
+		res.Unified = unified
 	}
 	if ask.PidsLimit > 0 {
 		res.Pids = &specs.LinuxPids{Limit: &ask.PidsLimit}

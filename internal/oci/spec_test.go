@@ -94,11 +94,12 @@ func TestBuildSpec(t *testing.T) {
 	}
 
 	want.NetNS, want.Security.Privileged, want.Resources.OOMScoreAdj, on.unified, on.oomGroup, on.capabilities = "", true, -5, true, true, allHeld&^capSysResource
+	want.Resources.CPUShares = 1024
 	spec, notes, err = buildSpec(&want, on)
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "CAP_SYS_RESOURCE") || *spec.Process.OOMScoreAdj != 0 {
 		t.Error(notes, err)
 	}
-	if has(specs.NetworkNamespace) || !has(specs.CgroupNamespace) || spec.Linux.Seccomp != nil || len(spec.Linux.MaskedPaths) > 0 || *spec.Linux.Resources.Memory.Swap != 1<<20 || spec.Linux.Resources.Unified["memory.oom.group"] != "1" {
+	if has(specs.NetworkNamespace) || !has(specs.CgroupNamespace) || spec.Linux.Seccomp != nil || len(spec.Linux.MaskedPaths) > 0 || *spec.Linux.Resources.Memory.Swap != 1<<20 || spec.Linux.Resources.Unified["memory.oom.group"] != "1" || spec.Linux.Resources.Unified["cpu.weight"] != "100" || spec.Linux.Resources.CPU != nil {
 		t.Errorf("%+v", spec.Linux)
 	}
 }
