@@ -74,7 +74,7 @@ func newAPI(ctx context.Context, cfg Config, r registries) (*api, error) {
 
 	a.pods, a.volumes = opened["pods"].Store, opened["persistentvolumes"].Store
 	a.members = newMemberships(opened["nodes"].Store)
-	a.joiner = joiner{cfg, a.members, opened["secrets"].Store, opened["nodes"].Store, opened["leases"].Store}
+	a.joiner = joiner{cfg, a.members, &claims{}, opened["secrets"].Store, opened["nodes"].Store}
 	agents, err := newAgents(cfg, opened["nodes"].Store)
 	if err != nil {
 		return nil, err

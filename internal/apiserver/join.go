@@ -8,12 +8,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
@@ -27,8 +28,13 @@ const (
 	// Config does not say.
 	nodeCertificateLife = 365 * 24 * time.Hour
 
-	// liveFor is how long a node counts as live after it has renewed its Lease.
-	liveFor = 40 * time.Second
+	// claimedFor is how long a name is the machine's that joined by it, whatever the
+	// Node says: its agent has that long to say that it lives.
+	claimedFor = 40 * time.Second
+
+	// mostSkew is how far the clock of a machine that joins may be from the server's:
+	// it would find certificates and tokens to be not good yet, or no more.
+	mostSkew = 30 * time.Second
 
 	// joinLimit bounds the body of a request to join, in bytes.
 	joinLimit = 64 << 10
@@ -38,14 +44,42 @@ const (
 // certificate for a name that no live node has; who has a certificate gets the
 // next one. Anybody may ask.
 type joiner struct {
-	config                 Config
-	members                *memberships
-	secrets, nodes, leases *registry.Store
+	config         Config
+	members        *memberships
+	claims         *claims
+	secrets, nodes *registry.Store
+}
+
+// claims are the names by which machines have joined a moment ago.
+type claims struct {
+	mu   sync.Mutex
+	made map[string]claim // by node
+}
+
+type claim struct {
+	uid     types.UID
+	address netip.Addr
+	at      time.Time
+}
+
+// take gives a name to the machine at an address, for the Node with a UID. It fails
+// when another machine has just taken it.
+func (c *claims) take(node string, uid types.UID, address netip.Addr, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.made == nil {
+		c.made = map[string]claim{}
+	}
+	if had, ok := c.made[node]; ok && had.uid == uid && had.address != address && now.Sub(had.at) < claimedFor {
+		return conflict("a machine with the address %s has joined as node %s %s ago: give this one another --node-name", had.address, node, now.Sub(had.at).Round(time.Second))
+	}
+	c.made[node] = claim{uid, address, now}
+	return nil
 }
 
 // ServeHTTP implements http.Handler.
 func (j joiner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	status, answer := http.StatusOK, join.Answer{Time: time.Now(), Cluster: j.config.Cluster}
+	status, answer := http.StatusOK, join.Answer{Cluster: j.config.Cluster}
 	certificate, err := j.answer(r)
 	switch reason := apierrors.APIStatus(nil); {
 	case err == nil:
@@ -98,6 +132,11 @@ func (j joiner) answer(r *http.Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if asked.Token != "" {
+		if err := j.claims.take(asked.Node, uid, asked.Address, time.Now()); err != nil {
+			return nil, err
+		}
+	}
 	certificate, err := j.config.Authority.SignNode(asked.Certificate, asked.Node, uid, asked.Address, j.config.NodeCertificateLife)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -136,7 +175,21 @@ func (j joiner) admit(r *http.Request, asked join.Request) error {
 	if err := join.Check(token, secret, time.Now()); err != nil {
 		return apierrors.NewUnauthorized(err.Error())
 	}
+	if err := checkClock(asked.Time, time.Now()); err != nil {
+		return err
+	}
 	return j.checkName(r.Context(), asked.Node)
+}
+
+// checkClock refuses a machine whose clock is too far off; a machine that does not
+// tell is of an earlier version.
+func checkClock(there, here time.Time) error {
+	off := there.Sub(here)
+	if there.IsZero() || off.Abs() <= mostSkew {
+		return nil
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("its clock is %s off the server's (there %s, here %s): set it right (an NTP client does) and try again",
+		off.Abs().Round(time.Second), there.UTC().Format(time.RFC3339), here.UTC().Format(time.RFC3339)))
 }
 
 // revoked is the status that tells a machine that it is no node any more.
@@ -148,21 +201,23 @@ func revoked(why string) error {
 }
 
 // checkName refuses the name of a node that is live: two machines would take
-// each other's pods away.
+// each other's pods away. It lives until the control plane, by its own clock, says
+// that it has not heard of it; what a Lease says of the time is by the node's clock.
 func (j joiner) checkName(ctx context.Context, name string) error {
-	found, err := j.leases.Get(request.WithNamespace(ctx, corev1.NamespaceNodeLease), name, &metav1.GetOptions{})
+	found, err := j.nodes.Get(ctx, name, &metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the Lease of node %s: %w", name, err)
+		return fmt.Errorf("look for node %s: %w", name, err)
 	}
-	renewed := found.(*coordinationv1.Lease).Spec.RenewTime
-	if renewed == nil || time.Since(renewed.Time) > liveFor {
-		return nil
+	for _, c := range found.(*corev1.Node).Status.Conditions {
+		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionUnknown {
+			return conflict("node %s is there and lives: give this machine another --node-name; if it is this machine, "+
+				"whose data directory is lost, wait until `kubectl get nodes` shows that node as NotReady", name)
+		}
 	}
-	return conflict("node %s is there and lives (heard of %s ago): give this machine another --node-name; if it is this machine, "+
-		"whose data directory is lost, wait until that node is NotReady (%s)", name, time.Since(renewed.Time).Round(time.Second), liveFor)
+	return nil
 }
 
 // conflict is a status of code 409 with no more than a message.

@@ -1,7 +1,9 @@
 package apiserver_test
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -83,13 +85,16 @@ func bearing(member *join.Member) *http.Client {
 func TestJoinRefusals(t *testing.T) {
 	s, admin, token := apiservertest.StartJoinable(t, 0)
 	ctx := t.Context()
-	now := metav1.NowMicro()
-	taken := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "taken"},
-		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.9"}}}}
+	taken := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "taken"}, Status: corev1.NodeStatus{
+		Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.9"}},
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+	}}
 	if _, err := admin.CoreV1().Nodes().Create(ctx, taken, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "taken"}, Spec: coordinationv1.LeaseSpec{RenewTime: &now}}
+	// Its clock is an hour behind: that it lives the server knows better.
+	behind := metav1.NewMicroTime(time.Now().Add(-time.Hour))
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "taken"}, Spec: coordinationv1.LeaseSpec{RenewTime: &behind}}
 	if _, err := admin.CoordinationV1().Leases("kube-node-lease").Create(ctx, lease, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -106,15 +111,60 @@ func TestJoinRefusals(t *testing.T) {
 			t.Errorf("%s at %s: %v, want %q", test.node, test.address, err, test.want)
 		}
 	}
-	// A node that is not heard of any more may be joined anew.
-	old := metav1.NewMicroTime(now.Add(-time.Minute))
-	lease.Spec.RenewTime = &old
-	patch := []byte(`{"spec":{"renewTime":"` + old.UTC().Format("2006-01-02T15:04:05.000000Z") + `"}}`)
-	if _, err := admin.CoordinationV1().Leases("kube-node-lease").Patch(ctx, "taken", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	// A node that is not heard of any more may be joined anew, though its clock was ahead.
+	const lost, ahead = `{"status":{"conditions":[{"type":"Ready","status":"Unknown"}]}}`, `{"spec":{"renewTime":"2126-01-01T00:00:00.000000Z"}}`
+	if _, err := admin.CoreV1().Nodes().Patch(ctx, "taken", types.StrategicMergePatchType, []byte(lost), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.CoordinationV1().Leases("kube-node-lease").Patch(ctx, "taken", types.MergePatchType, []byte(ahead), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := join.Enter(ctx, t.TempDir(), s.URL, token, "taken", netip.MustParseAddr("192.0.2.9")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTwoOfAName: of two machines that come at once by the same name, as copies of one
+// disk do, one is refused; the other may ask again.
+func TestTwoOfAName(t *testing.T) {
+	s, _, token := apiservertest.StartJoinable(t, 0)
+	enter := func(address string) error {
+		_, err := join.Enter(t.Context(), t.TempDir(), s.URL, token, "debian", netip.MustParseAddr(address))
+		return err
+	}
+	for range 2 {
+		if err := enter("192.0.2.7"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enter("192.0.2.8"); !errors.Is(err, join.ErrRefused) || !strings.Contains(err.Error(), "a machine with the address 192.0.2.7 has joined as node debian") {
+		t.Errorf("another machine of the name: %v", err)
+	}
+}
+
+// TestWrongClock: a machine whose clock is off is told so, and leaves no Node.
+func TestWrongClock(t *testing.T) {
+	s, admin, token := apiservertest.StartJoinable(t, 0)
+	csr, _, err := pki.NewRequest("late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(join.Request{Token: token.String(), Node: "late", Address: netip.MustParseAddr("192.0.2.7"), Certificate: csr, Time: time.Now().Add(-time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anybody := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Authority.Pool()}}}
+	response, err := anybody.Post(s.URL+join.Path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer join.Answer
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || !strings.HasPrefix(answer.Refused, "its clock is 1h0m0s off the server's") {
+		t.Errorf("%q, %v", answer.Refused, err)
+	}
+	if _, err := admin.CoreV1().Nodes().Get(t.Context(), "late", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("its Node: %v", err)
 	}
 }
 

@@ -105,7 +105,7 @@ func ask(ctx context.Context, client *http.Client, server string, request Reques
 	if err != nil {
 		return nil, nil, err
 	}
-	request.Certificate = csr
+	request.Certificate, request.Time = csr, time.Now()
 	body, err := json.Marshal(request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the request to join: %w", err)
@@ -124,12 +124,12 @@ func ask(ctx context.Context, client *http.Client, server string, request Reques
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the answer of %s: %w", server, err)
 	}
-	answer, err := readAnswer(server, response.StatusCode, content, time.Now())
+	answer, err := readAnswer(server, response.StatusCode, content)
 	return answer, key, err
 }
 
 // readAnswer reads what a server answered.
-func readAnswer(server string, status int, content []byte, now time.Time) (*Answer, error) {
+func readAnswer(server string, status int, content []byte) (*Answer, error) {
 	var answer Answer
 	err := json.Unmarshal(content, &answer)
 	switch {
@@ -146,16 +146,8 @@ func readAnswer(server string, status int, content []byte, now time.Time) (*Answ
 	case len(answer.Certificate) == 0 || !answer.Cluster.PodRange.IsValid() || !answer.Cluster.ServiceRange.IsValid():
 		return nil, fmt.Errorf("the answer of %s lacks the certificate or the cluster's ranges", server)
 	}
-	if off := now.Sub(answer.Time); !answer.Time.IsZero() && (off > mostSkew || off < -mostSkew) {
-		return nil, refused{fmt.Sprintf("this machine's clock is %s off the server's (here %s, there %s): set it right (an NTP client does) and try again",
-			off.Abs().Round(time.Second), now.UTC().Format(time.RFC3339), answer.Time.UTC().Format(time.RFC3339))}
-	}
 	return &answer, nil
 }
-
-// mostSkew is how far a node's clock may be from the server's: Leases are judged
-// by it.
-const mostSkew = 30 * time.Second
 
 // explain says what the failure of a connection means.
 func explain(server string, err error) error {

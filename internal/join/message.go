@@ -21,16 +21,16 @@ type Request struct {
 	Node        string     `json:"node"`
 	Address     netip.Addr `json:"address"` // at which the API server reaches the agent
 	Certificate []byte     `json:"certificateRequest"`
+	Time        time.Time  `json:"time,omitzero"` // by the machine's clock
 }
 
 // Answer is what comes of a Request: the node's certificate, in PEM, and what a
 // node must know of its cluster; or else Refused.
 type Answer struct {
-	Certificate []byte    `json:"certificate,omitempty"`
-	Cluster     Cluster   `json:"cluster"`
-	Time        time.Time `json:"time"` // by the server's clock
-	Refused     string    `json:"refused,omitempty"`
-	Revoked     bool      `json:"revoked,omitempty"` // the bearer's certificate, with its Node
+	Certificate []byte  `json:"certificate,omitempty"`
+	Cluster     Cluster `json:"cluster"`
+	Refused     string  `json:"refused,omitempty"`
+	Revoked     bool    `json:"revoked,omitempty"` // the bearer's certificate, with its Node
 }
 
 // Cluster is what is the same for all nodes of a cluster.
