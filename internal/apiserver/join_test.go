@@ -249,7 +249,7 @@ func TestNodeAccess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"used", "env", "other", "unused"} {
+	for _, name := range []string{"used", "env", "other", "unused", "debug"} {
 		must(admin.CoreV1().Secrets("default").Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 		must(admin.CoreV1().ConfigMaps("default").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))
 	}
@@ -274,6 +274,11 @@ func TestNodeAccess(t *testing.T) {
 	made, err := admin.CoreV1().Pods("default").Get(ctx, "mine", metav1.GetOptions{})
 	must(made, err)
 	uid := made.UID
+	made.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "i",
+		EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "debug"}}}}}}}
+	must(admin.CoreV1().Pods("default").UpdateEphemeralContainers(ctx, "mine", made, metav1.UpdateOptions{}))
+	others, err := admin.CoreV1().Pods("default").Get(ctx, "other", metav1.GetOptions{})
+	must(others, err)
 	must(admin.CoreV1().ServiceAccounts("default").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{}))
 	own := metav1.ListOptions{FieldSelector: "spec.nodeName=mine"}
 	lease := func(name string) *coordinationv1.Lease {
@@ -328,6 +333,10 @@ func TestNodeAccess(t *testing.T) {
 			_, err := mine.CoreV1().Secrets("default").Get(ctx, "env", metav1.GetOptions{})
 			return err
 		}},
+		{"get a secret that a debug container of its pod has in its environment", true, func() error {
+			_, err := mine.CoreV1().Secrets("default").Get(ctx, "debug", metav1.GetOptions{})
+			return err
+		}},
 		{"get a secret of another's pod", false, func() error {
 			_, err := mine.CoreV1().Secrets("default").Get(ctx, "other", metav1.GetOptions{})
 			return err
@@ -354,6 +363,11 @@ func TestNodeAccess(t *testing.T) {
 		}},
 		{"have a token that is bound to nothing", false, func() error {
 			_, err := mine.CoreV1().ServiceAccounts("default").CreateToken(ctx, "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+			return err
+		}},
+		{"have a token that is bound to another's pod", false, func() error {
+			request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: "other", UID: others.UID}}}
+			_, err := mine.CoreV1().ServiceAccounts("default").CreateToken(ctx, "default", request, metav1.CreateOptions{})
 			return err
 		}},
 		{"have a token of another account", false, func() error {

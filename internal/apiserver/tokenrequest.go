@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 
 	"windlass.dev/windlass/internal/apiserver/token"
@@ -162,6 +164,11 @@ func (r tokenRequest) bind(ctx context.Context, claims *token.Claims, to *authen
 	pod, ok := found.(*corev1.Pod)
 	if !ok {
 		return nil
+	}
+	who, _ := request.UserFrom(ctx)
+	if node, ok := nodeOf(who); ok && pod.Spec.NodeName != node {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "serviceaccounts/token"}, claims.Kubernetes.ServiceAccount.Name,
+			errors.New("node requested token bound to a pod scheduled on a different node"))
 	}
 	if name := claims.Kubernetes.ServiceAccount.Name; pod.Spec.ServiceAccountName != name {
 		return apierrors.NewBadRequest(fmt.Sprintf("cannot bind token for serviceaccount %q to pod running with different serviceaccount name.", name))
