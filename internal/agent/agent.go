@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +37,7 @@ type Agent struct {
 	relief   relief
 	short    chan struct{} // the node is short of something: its levels are to be looked at
 	nodeNews chan struct{} // what the Node should say has changed
+	renewed  atomic.Int64  // when the node's Lease last was, in nanoseconds of Unix time
 
 	awaiting sync.Mutex // held while the proxies are asked, so that the last word is the highest
 	awaited  uint64     // the version that they have been asked for

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -77,6 +78,9 @@ func (f *Feed) listen(ctx context.Context) ([]toolscache.InformerSynced, error) 
 		UpdateFunc: func(any, any) { f.routesChanged() },
 		DeleteFunc: func(any) { f.routesChanged() },
 	}
+	nodes := traffic
+	nodes.AddFunc = func(obj any) { f.nodeChanged(obj.(*corev1.Node)) }
+	nodes.UpdateFunc = func(_, obj any) { f.nodeChanged(obj.(*corev1.Node)) }
 	pods := toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { f.podChanged(nil, obj.(*corev1.Pod)) },
 		UpdateFunc: func(old, obj any) { f.podChanged(old.(*corev1.Pod), obj.(*corev1.Pod)) },
@@ -94,7 +98,7 @@ func (f *Feed) listen(ctx context.Context) ([]toolscache.InformerSynced, error) 
 		object  client.Object
 		handler toolscache.ResourceEventHandler
 	}{
-		{&corev1.Node{}, traffic}, {&corev1.Service{}, traffic}, {&discoveryv1.EndpointSlice{}, traffic},
+		{&corev1.Node{}, nodes}, {&corev1.Service{}, traffic}, {&discoveryv1.EndpointSlice{}, traffic},
 		{&coordinationv1.Lease{}, traffic}, {&corev1.Pod{}, pods},
 	} {
 		informer, err := f.cache.GetInformer(ctx, kind.object, cache.BlockUntilSynced(false))
@@ -109,6 +113,15 @@ func (f *Feed) listen(ctx context.Context) ([]toolscache.InformerSynced, error) 
 	}
 	f.synced = synced
 	return synced, nil
+}
+
+func (f *Feed) nodeChanged(node *corev1.Node) {
+	f.routesChanged()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.agents[node.Name]; a != nil && silent(node) {
+		a.contradict(time.Now())
+	}
 }
 
 func (f *Feed) podChanged(old, pod *corev1.Pod) {

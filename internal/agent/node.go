@@ -174,15 +174,36 @@ func (a *Agent) nodeReference() *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: a.cfg.NodeName, UID: types.UID(a.cfg.NodeName)}
 }
 
-// keepLease renews the node's Lease until ctx ends.
+// keepLease renews the node's Lease until ctx ends. Of a node that was not heard for a
+// while the Node is looked at too.
 func (a *Agent) keepLease(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := a.cfg.Lease / 4 // three renewals may be lost
-		if err := a.renewLease(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		now := time.Now()
+		if err := a.renewLease(ctx, now); err != nil && ctx.Err() == nil {
 			a.cfg.Log.Warn("Renewing the node's lease", "err", err)
 			pause = nodeRetry
+		} else if last := a.renewed.Swap(now.UnixNano()); now.Sub(time.Unix(0, last)) >= a.cfg.Lease {
+			a.lookAtNode()
 		}
 		rest(ctx, pause)
+	}
+}
+
+// lookAtNode has the Node looked at soon.
+func (a *Agent) lookAtNode() {
+	select {
+	case a.nodeNews <- struct{}{}:
+	default:
+	}
+}
+
+// contradict has the Node looked at, which says that nothing is heard of this agent,
+// if its Lease has been renewed since: until it says otherwise no drain waits for this
+// node's proxy.
+func (a *Agent) contradict(now time.Time) {
+	if now.Sub(time.Unix(0, a.renewed.Load())) < a.cfg.Lease {
+		a.lookAtNode()
 	}
 }
 

@@ -307,10 +307,7 @@ func (a *Agent) setPressures(pressures []corev1.NodeConditionType) {
 			a.cfg.Recorder.Event(node, corev1.EventTypeNormal, text.event, fmt.Sprintf("Node %s status is now: %s", a.cfg.NodeName, text.event))
 		}
 	}
-	select {
-	case a.nodeNews <- struct{}{}:
-	default:
-	}
+	a.lookAtNode()
 }
 
 func (a *Agent) presentPressures() []corev1.NodeConditionType {
