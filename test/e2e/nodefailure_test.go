@@ -71,7 +71,7 @@ func podsOn(t *testing.T, c *harness.Cluster, app, node string) []string {
 // until somebody vouches that the old one is gone; and a machine that comes back
 // stops what it should no longer run.
 func TestNodeLost(t *testing.T) {
-	f := newFleet(t, 2, "--node-lease=4s")
+	f := newFleet(t, 2, "--node-lease=8s")
 	c, lost := f.Server, f.Agents[0]
 	apply(t, c, strings.Replace(rolled("v1"), "    spec: {terminationGracePeriodSeconds: 20, containers:",
 		"    spec: {tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}], containers:", 1))

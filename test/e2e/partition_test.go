@@ -132,7 +132,7 @@ func theOnly(t *testing.T, c *harness.Cluster, app, node string) string {
 // nodes no more: their pods are made elsewhere, they end what they run, and join
 // anew by a token.
 func TestPartition(t *testing.T) {
-	f := newFleet(t, 2, "--node-lease=4s")
+	f := newFleet(t, 2, "--node-lease=8s")
 	c, cut := f.Server, f.Agents[0]
 	w := newWitness(t)
 	apply(t, c, strings.Replace(rolled("v1"), "    spec: {terminationGracePeriodSeconds: 20, containers:",
