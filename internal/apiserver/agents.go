@@ -24,16 +24,15 @@ type agents struct {
 }
 
 func newAgents(cfg Config, nodes *registry.Store) (agents, error) {
-	pair, err := cfg.Authority.Client("apiserver-agent-client", pki.UserServer, pki.GroupMasters)
+	certificate, err := cfg.Authority.KeepClient("apiserver-agent-client", pki.UserServer, pki.GroupMasters)
 	if err != nil {
 		return agents{}, fmt.Errorf("client certificate for agents: %w", err)
 	}
-	certificate, err := pair.TLS()
-	if err != nil {
-		return agents{}, err
-	}
 	return agents{nodes: nodes, transport: &http.Transport{
-		TLSClientConfig:     &tls.Config{Certificates: []tls.Certificate{certificate}, RootCAs: cfg.Authority.Pool(), MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate.TLS(), nil },
+			RootCAs:              cfg.Authority.Pool(), MinVersion: tls.VersionTLS12,
+		},
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     time.Minute,
 		DisableCompression:  true,

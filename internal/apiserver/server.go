@@ -131,13 +131,7 @@ func (s *Server) Run(ctx context.Context) error {
 func secure(generic *genericapiserver.Config, cfg Config) error {
 	first := cfg.ServiceRange.Addr().Next()
 	hosts := append(pki.ServerHosts(cfg.AdvertiseAddress, first), cfg.ExtraHosts...)
-	pair, err := cfg.Authority.Serving("apiserver", hosts...)
-	if err != nil {
-		return fmt.Errorf("serving certificate: %w", err)
-	}
-	// With the authority's own: a machine that joins knows that by its hash.
-	chain := append(slices.Clone(pair.Cert), cfg.Authority.PEM()...)
-	certificate, err := dynamiccertificates.NewStaticCertKeyContent("apiserver", chain, pair.Key)
+	certificate, err := cfg.Authority.KeepServing("apiserver", hosts...)
 	if err != nil {
 		return fmt.Errorf("serving certificate: %w", err)
 	}
@@ -147,12 +141,32 @@ func secure(generic *genericapiserver.Config, cfg Config) error {
 	}
 	generic.SecureServing = &genericapiserver.SecureServingInfo{
 		Listener:      cfg.Listener,
-		Cert:          certificate,
+		Cert:          servingCertificate{certificate, cfg.Authority.PEM()},
 		ClientCA:      clients,
 		MinTLSVersion: tls.VersionTLS12,
 	}
 	return nil
 }
+
+// servingCertificate is the server's certificate of now, with the authority's: a
+// machine that joins knows that by its hash.
+type servingCertificate struct {
+	renewed   *pki.Renewed
+	authority []byte
+}
+
+// Name implements dynamiccertificates.CertKeyContentProvider.
+func (servingCertificate) Name() string { return "apiserver" }
+
+// CurrentCertKeyContent implements dynamiccertificates.CertKeyContentProvider.
+func (c servingCertificate) CurrentCertKeyContent() (chain, key []byte) {
+	pair := c.renewed.Pair()
+	return append(slices.Clone(pair.Cert), c.authority...), pair.Key
+}
+
+// AddListener implements dynamiccertificates.Notifier: the listener looks every minute
+// by itself.
+func (servingCertificate) AddListener(dynamiccertificates.Listener) {}
 
 // tune sets what this server does with less than the library's defaults, which are
 // made for large clusters.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -67,6 +66,7 @@ func (n *node) run(ctx context.Context) error {
 	n.progress.expect("node")
 	n.Log.Info("starting", "data", n.DataDir, "listen", n.listener.Addr().String(), "nodes", len(names), "first", names[0], "address", n.advertised().String())
 	parts := append([]part{
+		{"kubeconfig", n.keepKubeconfig},
 		{"store", n.watchStore},
 		{"API server", n.api.Run},
 		{"controllers", mgr.Start},
@@ -77,16 +77,12 @@ func (n *node) run(ctx context.Context) error {
 // machineParts makes the parts of a server whose node is this machine, and
 // returns them with the node's name.
 func (n *node) machineParts(events context.Context, mgr ctrl.Manager) ([]part, []string, error) {
-	pair, err := n.authority.Serving("agent", n.NodeName, n.machine.NodeIP.String())
-	if err != nil {
-		return nil, nil, err
-	}
-	certificate, err := pair.TLS()
+	certificate, err := n.authority.KeepServing("agent", n.NodeName, n.machine.NodeIP.String())
 	if err != nil {
 		return nil, nil, err
 	}
 	parts, err := n.machine.parts(events, mgr, identity{
-		certificate: func() *tls.Certificate { return &certificate },
+		certificate: certificate.TLS,
 		authority:   n.authority.Pool(),
 		ofServer:    true,
 	})

@@ -156,3 +156,18 @@ func (n *node) writeKubeconfig() error {
 	}
 	return n.authority.WriteKubeconfig(filepath.Join(n.DataDir, "kubeconfig"), "https://"+net.JoinHostPort(host, port), pki.UserAdmin, admin)
 }
+
+// keepKubeconfig writes the admin's kubeconfig anew before its certificate ends, until
+// ctx does.
+func (n *node) keepKubeconfig(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(24 * time.Hour):
+		}
+		if err := n.writeKubeconfig(); err != nil {
+			n.Log.Warn("the kubeconfig is not written; will try again", "error", err)
+		}
+	}
+}
