@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -184,6 +185,33 @@ func TestDiskUsage(t *testing.T) {
 	}
 	if after, err := agent.DiskUsage(t.Context(), dir); err != nil || after.Bytes-before.Bytes < 1<<20 || after.Bytes-before.Bytes > 2<<20 || after.Inodes != before.Inodes+2 {
 		t.Errorf("%+v and then %+v, %v", before, after, err)
+	}
+	before, err = agent.DiskUsage(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "a", "b", "f"), filepath.Join(dir, "again")); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := agent.DiskUsage(t.Context(), dir); err != nil || after != before {
+		t.Errorf("another name of a file takes something: %+v and then %+v, %v", before, after, err)
+	}
+	if os.Geteuid() == 0 {
+		mounted := filepath.Join(dir, "a", "mounted")
+		if err := os.Mkdir(mounted, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if before, err = agent.DiskUsage(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", mounted, "tmpfs", 0, "size=2m"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(mounted, unix.MNT_DETACH) }()
+		write(t, filepath.Join(mounted, "f"), strings.Repeat("x", 1<<20))
+		if after, err := agent.DiskUsage(t.Context(), dir); err != nil || after.Bytes > before.Bytes {
+			t.Errorf("what is mounted below takes something: %+v and then %+v, %v", before, after, err)
+		}
 	}
 	if n, err := agent.DiskUsage(t.Context(), filepath.Join(dir, "none")); n != (eviction.Disk{}) || err != nil {
 		t.Errorf("what is not there has %+v, %v", n, err)

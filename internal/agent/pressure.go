@@ -189,10 +189,13 @@ func (a *Agent) take(of *eviction.Pod, measure func() (eviction.Disk, error)) in
 	return disk.Bytes
 }
 
-// DiskUsage returns what a directory takes of its disk, with all below it. What
-// vanishes meanwhile, and what was never there, takes nothing.
+// DiskUsage returns what a directory takes of its disk, with all below it that is on
+// the same: a file of several names once. What vanishes meanwhile, and what was never
+// there, takes nothing.
 func DiskUsage(ctx context.Context, dir string) (eviction.Disk, error) {
 	total := eviction.Disk{}
+	var disk *uint64
+	linked := map[uint64]bool{} // the inodes that were counted by one of several names
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -207,10 +210,22 @@ func DiskUsage(ctx context.Context, dir string) (eviction.Disk, error) {
 		if err != nil {
 			return err
 		}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			total.Bytes += stat.Blocks * 512
-			total.Inodes++
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		switch {
+		case !ok:
+			return nil
+		case disk == nil:
+			disk = &stat.Dev
+		case stat.Dev != *disk && entry.IsDir():
+			return fs.SkipDir
+		case stat.Dev != *disk || linked[stat.Ino]:
+			return nil
 		}
+		if stat.Nlink > 1 && !entry.IsDir() {
+			linked[stat.Ino] = true
+		}
+		total.Bytes += stat.Blocks * 512
+		total.Inodes++
 		return nil
 	})
 	return total, err
