@@ -100,6 +100,7 @@ type Memory struct {
 	Drain     Drain
 	Resizing  Resizing
 	ExpiredAt time.Time // when the pod was first seen to have outlived its activeDeadlineSeconds
+	EndedAt   time.Time // when what still ran of a pod that has finished was first to be stopped
 	Moments   v1alpha1.PodMoments
 }
 

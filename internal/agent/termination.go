@@ -213,7 +213,8 @@ func (l *life) preStop(u *unit, deadline time.Time) bool {
 // end plans one step of a container's end, and tells of the first.
 func (l *life) end(u *unit, act Act) {
 	l.why("stopping %s", u.spec.Name)
-	if l.do(act) && l.seen.Stops[u.current.ID] == (StopProgress{}) {
+	hooking := l.seen.InFlight[Act{Kind: ActPreStop, ID: u.current.ID}.Key()]
+	if l.do(act) && !hooking && l.seen.Stops[u.current.ID] == (StopProgress{}) {
 		l.tellStop(u)
 	}
 }
@@ -314,17 +315,16 @@ func (l *life) restartGrace(u *unit) time.Duration {
 }
 
 // endRunning stops what still runs of a pod that has finished: its sidecars, or
-// everything if somebody else has declared it failed.
+// everything if somebody else has declared it failed. All of it has one grace period.
 func (l *life) endRunning() {
 	if len(l.running()) == 0 {
 		return
 	}
 	l.d.Ending = true
-	deadline := l.now.Add(l.stopGrace())
-	if began := l.seen.Stops[l.stopGroup(deadline)[0].current.ID].SignalledAt; !began.IsZero() {
-		deadline = began.Add(l.stopGrace())
+	if l.d.Memory.EndedAt.IsZero() {
+		l.d.Memory.EndedAt = l.now
 	}
-	l.stopInTurn(deadline)
+	l.stopInTurn(l.d.Memory.EndedAt.Add(l.stopGrace()))
 }
 
 // lingering: the last container has just ended and a peer has not confirmed yet
