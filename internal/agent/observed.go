@@ -126,6 +126,9 @@ func Recall(now time.Time, pod *corev1.Pod, containers []Container, network *Pod
 	if pod.DeletionTimestamp != nil {
 		seen.DeletionSeen = now
 	}
+	if pod.Status.Reason == ReasonEvicted && !phaseOver(pod.Status.Phase) {
+		seen.Verdict = &Verdict{Reason: ReasonEvicted, Message: pod.Status.Message, Evicted: true, Grace: evictionGrace}
+	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })
 	seen.Memory.Anew = slices.ContainsFunc(containers, func(c Container) bool {
 		return seen.Memory.Again[c.ID] && slices.ContainsFunc(pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name })

@@ -37,9 +37,10 @@ type schedule struct {
 }
 
 // TestStepKeepsItsPromises: in every schedule no container runs twice, none is
-// started for a pod that is being deleted or has expired, or before those that it
+// started for a pod that is being deleted, was given up or has expired, or before those that it
 // comes after, hooks included; no two hooks of a container run at once, and no
-// stop signal goes to one whose hook runs; the API forgets a pod only when nothing
+// stop signal goes to one whose hook runs; no pod is told to have ended while a
+// container of it runs; the API forgets a pod only when nothing
 // of it is left, and every pod that is deleted comes to that.
 func TestStepKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -101,6 +102,11 @@ func (s *schedule) decide() {
 
 // write tells the API. What it knows of moments does not change any more.
 func (s *schedule) write(told *report) {
+	for _, c := range s.containers {
+		if phaseOver(told.status.Phase) && c.Phase == ContainerRunning {
+			s.Fatalf("told %s while %s runs", told.status.Phase, c.Name)
+		}
+	}
 	known := momentsOf(s.pod)
 	s.pod = s.pod.DeepCopy()
 	s.pod.Status = told.status
@@ -120,8 +126,8 @@ func (s *schedule) write(told *report) {
 func (s *schedule) check(act Act) {
 	switch act.Kind {
 	case ActStart:
-		if s.pod.DeletionTimestamp != nil || s.gone {
-			s.Fatalf("%s of a pod that is deleted", act)
+		if s.pod.DeletionTimestamp != nil || s.gone || s.seen.Verdict != nil {
+			s.Fatalf("%s of a pod that is deleted or was given up", act)
 		}
 		for _, c := range s.containers {
 			if c.Name == act.Container && (c.Phase == ContainerRunning || c.Attempt >= act.Attempt) {
@@ -172,7 +178,7 @@ func (s *schedule) late(hook Act) bool {
 	over := func(at time.Time) bool {
 		return !at.IsZero() && !s.now.Before(later(at, s.seen.Since).Add(specGrace(s.pod)))
 	}
-	return over(s.seen.Memory.ExpiredAt) || over(s.seen.Allotment.At) || slices.ContainsFunc(s.seen.Containers, func(c Container) bool {
+	return over(s.seen.Memory.ExpiredAt) || over(s.seen.Memory.EndedAt) || s.seen.Verdict != nil && !s.now.Before(s.seen.Memory.EndedAt.Add(s.seen.Verdict.Grace)) || over(s.seen.Allotment.At) || slices.ContainsFunc(s.seen.Containers, func(c Container) bool {
 		return c.Name == "other" && c.Phase == ContainerExited && over(c.FinishedAt) // for which all are restarted
 	})
 }
@@ -227,6 +233,8 @@ func (s *schedule) happen() {
 		s.restart()
 	case event == 17 && s.pod.DeletionTimestamp == nil && rapid.Bool().Draw(s.T, "delete"):
 		s.delete()
+	case event == 17 && s.seen.Verdict == nil && !phaseOver(s.pod.Status.Phase) && rapid.IntRange(0, 3).Draw(s.T, "evict") == 0:
+		s.seen.Verdict = &Verdict{Reason: ReasonEvicted, Evicted: true, Grace: 3 * time.Second}
 	case event == 19:
 		s.resize()
 	case event == 18 && rapid.IntRange(0, 5).Draw(s.T, "force") == 0:

@@ -60,21 +60,19 @@ func (l *life) neverBegun(phase corev1.PodPhase) bool {
 }
 
 // phase follows the documented meaning of each phase; a phase that ends a pod's
-// life is kept.
+// life is kept, and not told before its containers have ended.
 func (l *life) phase() corev1.PodPhase {
 	if l.over() {
 		return l.pod.Status.Phase
 	}
-	if l.seen.Verdict != nil {
-		return corev1.PodFailed
+	phase := l.phaseByContainers()
+	if len(l.running()) == 0 && (l.givenUp() || l.expired() && !l.ending() && !l.endedInTime()) {
+		phase = corev1.PodFailed
 	}
-	switch {
-	case !l.expired() || l.ending() || l.endedInTime() || len(l.running()) > 0:
-		return l.phaseByContainers()
-	case l.starting():
-		return l.pod.Status.Phase
+	if phaseOver(phase) && l.inFlight(ActStart) { // what it starts runs, if only to be stopped
+		return cmp.Or(l.pod.Status.Phase, corev1.PodPending)
 	}
-	return corev1.PodFailed
+	return phase
 }
 
 // over: the API has been told that the pod has ended.
@@ -327,11 +325,11 @@ func (l *life) conditions(status *corev1.PodStatus) {
 	l.condition(status, initialized)
 
 	containers := corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}
-	if unready := l.unready(); over || len(unready) > 0 {
+	if unready := l.unready(); over || l.givenUp() || len(unready) > 0 {
 		containers.Status, containers.Reason = corev1.ConditionFalse, "ContainersNotReady"
 		containers.Message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
 	}
-	if over {
+	if over || l.givenUp() {
 		containers.Reason, containers.Message = map[bool]string{true: "PodCompleted", false: "PodFailed"}[done], ""
 	}
 	l.condition(status, containers)

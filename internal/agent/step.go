@@ -41,7 +41,7 @@ func Step(now time.Time, pod *corev1.Pod, seen Observed) Decision {
 		l.purge()
 	case l.ending():
 		l.terminate()
-	case l.finished():
+	case l.finished() || l.givenUp():
 		l.release()
 	case l.expired():
 		l.expire()
@@ -100,7 +100,10 @@ func (l *life) all() []*unit { return slices.Concat(l.inits, l.mains, l.extras) 
 func (l *life) ending() bool { return l.pod.DeletionTimestamp != nil }
 
 // stopping: no container of the pod is to be started any more.
-func (l *life) stopping() bool { return l.ending() || l.expired() || l.seen.Gone }
+func (l *life) stopping() bool { return l.ending() || l.expired() || l.seen.Gone || l.givenUp() }
+
+// givenUp: the agent has failed the pod, whatever its containers do.
+func (l *life) givenUp() bool { return l.seen.Verdict != nil }
 
 // finished: no container of the pod will run again.
 func (l *life) finished() bool {
@@ -415,10 +418,12 @@ func (l *life) running() []*unit {
 }
 
 // starting: an act is in flight that makes something which is not on record yet.
-func (l *life) starting() bool {
+func (l *life) starting() bool { return l.inFlight(ActStart, ActSetupNetwork, ActPrepareVolumes) }
+
+// inFlight: an act of one of these kinds is.
+func (l *life) inFlight(kinds ...ActKind) bool {
 	for key := range l.seen.InFlight {
-		switch kindOf(key) {
-		case ActStart, ActSetupNetwork, ActPrepareVolumes:
+		if slices.Contains(kinds, kindOf(key)) {
 			return true
 		}
 	}

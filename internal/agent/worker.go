@@ -117,7 +117,7 @@ func (w *worker) run(ctx context.Context) {
 		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
 		w.first.decided(&decision, now)
 		w.explain(decision)
-		if phaseOver(decision.Status.Phase) {
+		if phaseOver(decision.Status.Phase) || w.seen.Verdict != nil {
 			w.agent.letOut(w.pod.UID) // before the API knows
 		}
 		if decision.Done {
