@@ -26,10 +26,16 @@ type gift struct {
 	Range netip.Prefix
 }
 
-// plan gives every node without a range one that no other has, the lowest first;
-// the node that was made first chooses first.
-func plan(ranges Ranges, nodes []*corev1.Node) decision {
+// plan gives every node without a range one that no other has and no pod has an
+// address of, the lowest first; the node that was made first chooses first. The pods
+// of a Node that was deleted may run on for a while, and traffic be sent to them.
+func plan(ranges Ranges, nodes []*corev1.Node, pods []corev1.Pod) decision {
 	taken := map[netip.Prefix]bool{}
+	for i := range pods {
+		if ip, err := netip.ParseAddr(pods[i].Status.PodIP); err == nil && ranges.Within.Contains(ip) && !over(&pods[i]) {
+			taken[netip.PrefixFrom(ip, ranges.Bits).Masked()] = true
+		}
+	}
 	for _, reserved := range ranges.Reserved {
 		taken[reserved.Masked()] = true
 	}
@@ -64,6 +70,11 @@ func plan(ranges Ranges, nodes []*corev1.Node) decision {
 		d.Give = append(d.Give, gift{Node: node.Name, Range: free})
 	}
 	return d
+}
+
+// over: the pod has ended, and has no address any more.
+func over(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // free returns the lowest range that overlaps none that is taken.

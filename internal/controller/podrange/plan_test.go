@@ -34,7 +34,7 @@ func TestPlan(t *testing.T) {
 		{"a wider one is avoided", []*corev1.Node{named("a", 2, "10.42.0.0/23"), named("b", 1, "")}, "[{b 10.42.2.0/24}] []"},
 		{"none left", []*corev1.Node{named("a", 4, "10.42.1.0/24"), named("b", 3, "10.42.2.0/24"), named("c", 2, ""), named("d", 1, "")}, "[{c 10.42.3.0/24}] [d]"},
 	} {
-		if d := plan(ranges, test.nodes); fmt.Sprint(d.Give, d.None) != test.want {
+		if d := plan(ranges, test.nodes, nil); fmt.Sprint(d.Give, d.None) != test.want {
 			t.Errorf("%s: %v %v, want %s", test.name, d.Give, d.None, test.want)
 		}
 	}
@@ -56,7 +56,7 @@ func TestNoDoubles(t *testing.T) {
 			for _, node := range nodes {
 				all = append(all, node)
 			}
-			for _, give := range plan(ranges, all).Give {
+			for _, give := range plan(ranges, all, nil).Give {
 				nodes[give.Node].Spec.PodCIDR = give.Range.String()
 				nodes[give.Node].Spec.PodCIDRs = []string{give.Range.String()}
 			}
@@ -76,4 +76,19 @@ func TestNoDoubles(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The range of a node that was deleted is nobody's while its pods are there.
+func TestPodsKeepTheirRange(t *testing.T) {
+	ranges := Ranges{Within: netip.MustParsePrefix("10.42.0.0/22"), Bits: 24, Reserved: map[string]netip.Prefix{"server": netip.MustParsePrefix("10.42.0.0/24")}}
+	pod := corev1.Pod{Spec: corev1.PodSpec{NodeName: "gone"}, Status: corev1.PodStatus{PodIP: "10.42.1.7", Phase: corev1.PodRunning}}
+	ended := corev1.Pod{Status: corev1.PodStatus{PodIP: "10.42.2.7", Phase: corev1.PodFailed}}
+	ofHost := corev1.Pod{Status: corev1.PodStatus{PodIP: "192.0.2.7", Phase: corev1.PodRunning}}
+	const want = "[{gone 10.42.2.0/24} {new 10.42.3.0/24}] []"
+	if d := plan(ranges, []*corev1.Node{named("gone", 2, ""), named("new", 1, "")}, []corev1.Pod{pod, ended, ofHost}); fmt.Sprint(d.Give, d.None) != want {
+		t.Errorf("%v %v, want %s", d.Give, d.None, want)
+	}
+	if d := plan(ranges, []*corev1.Node{named("server", 1, "")}, []corev1.Pod{{Status: corev1.PodStatus{PodIP: "10.42.0.7"}}}); fmt.Sprint(d.Give) != "[{server 10.42.0.0/24}]" {
+		t.Errorf("the server's node gets %v", d.Give)
+	}
 }

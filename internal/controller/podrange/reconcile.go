@@ -53,7 +53,11 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		nodes[list.Items[i].Name] = &list.Items[i]
 		all = append(all, &list.Items[i])
 	}
-	d := plan(r.ranges, all)
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, fmt.Errorf("list pods: %w", err)
+	}
+	d := plan(r.ranges, all, pods.Items)
 	var result ctrl.Result
 	for _, give := range d.Give {
 		node := nodes[give.Node]
@@ -69,7 +73,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	}
 	for _, name := range d.None {
 		r.recorder.Eventf(nodes[name], corev1.EventTypeWarning, "CIDRNotAvailable",
-			"Node %s status is now: CIDRNotAvailable: all ranges of %s are other nodes'; delete the Nodes of machines that are no more", name, r.ranges.Within)
+			"Node %s status is now: CIDRNotAvailable: all ranges of %s are other nodes' or have pods still; delete the Nodes of machines that are no more", name, r.ranges.Within)
 		result.RequeueAfter = tryAgain
 	}
 	return result, nil
