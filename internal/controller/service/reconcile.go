@@ -25,6 +25,7 @@ func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("service").
 		For(&corev1.Service{}).
+		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(r.loadBalancers), builder.WithPredicates(portsChanged)).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.loadBalancers), builder.WithPredicates(addressChanged)).
 		Complete(r)
 }
@@ -36,6 +37,17 @@ var addressChanged = predicate.Funcs{
 		before, okBefore := e.ObjectOld.(*corev1.Node)
 		after, okAfter := e.ObjectNew.(*corev1.Node)
 		return !okBefore || !okAfter || address(before) != address(after)
+	},
+}
+
+// portsChanged lets through the changes of a Service by which another may come to have
+// the nodes' addresses, or lose them.
+var portsChanged = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, okBefore := e.ObjectOld.(*corev1.Service)
+		after, okAfter := e.ObjectNew.(*corev1.Service)
+		return !okBefore || !okAfter || before.Spec.Type != after.Spec.Type || !equality.Semantic.DeepEqual(before.Spec.Ports, after.Spec.Ports) ||
+			(before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil)
 	},
 }
 
@@ -55,6 +67,18 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, fmt.Errorf("list nodes: %w", err)
 	}
 	want := ingress(&service, nodes.Items)
+	if len(want) > 0 {
+		var all corev1.ServiceList
+		if err := r.client.List(ctx, &all, client.UnsafeDisableDeepCopy); err != nil {
+			return ctrl.Result{}, fmt.Errorf("list services: %w", err)
+		}
+		if other, port := rival(&service, all.Items); other != nil {
+			want = nil
+			r.recorder.Eventf(&service, corev1.EventTypeWarning, "SyncLoadBalancerFailed",
+				"Error syncing load balancer: failed to ensure load balancer: port %d/%s of the nodes' addresses is that of Service %s/%s: give one of the two another port",
+				port.Port, port.Protocol, other.Namespace, other.Name)
+		}
+	}
 	if equality.Semantic.DeepEqual(service.Status.LoadBalancer.Ingress, want) {
 		return ctrl.Result{}, nil
 	}
