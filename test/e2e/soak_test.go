@@ -110,7 +110,11 @@ func (s *soak) work() {
 		defer s.watch(load, i)()
 	}
 	for range 1 + s.dice.IntN(4) {
-		s.change()
+		if s.dice.IntN(8) == 0 {
+			s.renew()
+		} else {
+			s.change()
+		}
 		if s.dice.IntN(2) == 0 {
 			s.trouble()
 		}
@@ -164,7 +168,7 @@ func (s *soak) evidence(index int) {
 func (s *soak) change() {
 	sets := []string{"statefulset/db", "statefulset/store"}
 	set := sets[s.dice.IntN(2)]
-	switch s.dice.IntN(9) {
+	switch s.dice.IntN(8) {
 	case 0:
 		image := fmt.Sprintf("web=luksa/kubia:v%d", 1+s.dice.IntN(2))
 		s.note("set image %s", image)
@@ -194,13 +198,17 @@ func (s *soak) change() {
 		s.do("set", "image", "deployment/web", "web=luksa/kubia:none")
 		time.Sleep(time.Duration(s.dice.IntN(3000)) * time.Millisecond)
 		s.do("rollout", "undo", "deployment/web")
-	case 8:
-		s.note("delete the StatefulSets with their data, and make them again")
-		s.do("delete", "statefulset", "db", "store")
-		s.do("delete", "pvc", "-l", "app=store")
-		apply(s.T, s.c, keepers())
-		s.sizes["statefulset/db"], s.sizes["statefulset/store"] = 3, 3
 	}
+}
+
+// renew makes the StatefulSets again, without their data. It needs all machines: the
+// data stays until the pods that use it are known to be gone.
+func (s *soak) renew() {
+	s.note("delete the StatefulSets with their data, and make them again")
+	s.do("delete", "statefulset", "db", "store")
+	s.do("delete", "pvc", "-l", "app=store")
+	apply(s.T, s.c, keepers())
+	s.sizes["statefulset/db"], s.sizes["statefulset/store"] = 3, 3
 }
 
 // restart makes new pods of the same version; kubectl does that once a second at most.
