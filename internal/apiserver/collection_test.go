@@ -107,8 +107,9 @@ func TestAListSeesEveryWriteBefore(t *testing.T) {
 			t.Fatalf("%d objects after creating %d", len(list.Items), i+1)
 		}
 	}
-	// Unasked, the store tells its caches every 100 ms only how far it is, and all
-	// lists but the first take that long. A busy machine makes many slow, not all.
+	// Unasked, the store tells its caches every 100 ms only how far it is, and where
+	// nothing else happens all lists but the first take that long (that it is asked, a
+	// test of the store holds). A busy machine makes many slow, not all.
 	slices.Sort(waits)
 	if quick := waits[len(waits)/10]; quick > 50*time.Millisecond {
 		t.Errorf("the quickest lists right after a write to another resource take %v", waits[:len(waits)/10+1])
