@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +32,13 @@ var setup struct {
 	apiclient string
 	shared    *harness.Cluster
 }
+
+// patience is how many times as long as they say the tests wait (WINDLASS_PATIENCE): so
+// much longer an emulated machine takes for everything.
+var patience = func() time.Duration {
+	n, _ := strconv.Atoi(os.Getenv("WINDLASS_PATIENCE"))
+	return time.Duration(max(n, 1))
+}()
 
 // binary is what is tested: `go test ./test/e2e -args -windlass PATH`.
 var binary = flag.String("windlass", filepath.Join("..", "..", "bin", "windlass"), "the `path` of the binary to test; its name must be windlass")
@@ -208,7 +217,7 @@ func newNamespace(t *testing.T) string {
 // within returns a context that ends with the test, or after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), d*patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -217,8 +226,18 @@ func within(t *testing.T, d time.Duration) context.Context {
 func kubectl(t *testing.T, c *harness.Cluster, args ...string) string {
 	t.Helper()
 	// Not t.Context(): cleanups run kubectl too.
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute*patience)
 	defer cancel()
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if text, is := strings.CutPrefix(arg, "--timeout="); is {
+			limit, err := time.ParseDuration(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			args[i] = "--timeout=" + (limit * patience).String()
+		}
+	}
 	out, err := c.KubectlRun(ctx, args...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -237,14 +256,14 @@ func apply(t *testing.T, c *harness.Cluster, manifest string) {
 // eventually waits until check returns "", and fails with what it last said.
 func eventually(t *testing.T, atMost time.Duration, check func() string) {
 	t.Helper()
-	deadline := time.Now().Add(atMost)
+	deadline := time.Now().Add(atMost * patience)
 	for {
 		missing := check()
 		if missing == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", atMost, missing)
+			t.Fatalf("not within %v: %s", atMost*patience, missing)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -134,6 +134,7 @@ func await(ts *testscript.TestScript, negated bool, args []string) {
 	}
 	atMost, err := time.ParseDuration(args[0])
 	ts.Check(err)
+	atMost *= patience
 	pattern, err := regexp.Compile("(?ms)" + args[1])
 	ts.Check(err)
 	for deadline := time.Now().Add(atMost); ; time.Sleep(20 * time.Millisecond) {
