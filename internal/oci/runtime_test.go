@@ -258,6 +258,25 @@ func TestOutOfMemory(t *testing.T) {
 	if c := m.exit(spec.ID); c.ExitCode != 137 || !c.OOMKilled {
 		t.Errorf("%+v", c)
 	}
+
+	// The limit may be the pod's, of what its containers have together.
+	spec = m.spec("exec tail /dev/zero")
+	spec.Pod.Resources.MemoryLimit = 16 << 20
+	m.start(spec)
+	if c := m.exit(spec.ID); c.ExitCode != 137 || !c.OOMKilled {
+		t.Errorf("beyond the pod's limit: %+v", c)
+	}
+
+	if !m.cgroups.unified {
+		return
+	}
+	// With control groups v2 a container ends as a whole.
+	spec = m.spec("tail /dev/zero & exec sleep 1000")
+	spec.Resources.MemoryLimit = 16 << 20
+	m.start(spec)
+	if c := m.exit(spec.ID); c.ExitCode != 137 || !c.OOMKilled {
+		t.Errorf("one process of several: %+v", c)
+	}
 }
 
 func TestExec(t *testing.T) {
