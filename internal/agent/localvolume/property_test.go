@@ -11,8 +11,10 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -268,5 +270,43 @@ func (w *world) clean(dir string) {
 		if v.Status.Phase == corev1.VolumeReleased && v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete {
 			w.t.Fatalf("volume %s is still there (%v, finalizer %s)", v.Name, v.DeletionTimestamp, v1alpha1.FinalizerLocalVolume)
 		}
+	}
+}
+
+// TestClaimThatGoesUnbound: a volume whose claim is gone before it was bound to it may
+// be seen Released before the claim is seen to go, and is then left alone: the end of
+// the claim brings it up again.
+func TestClaimThatGoesUnbound(t *testing.T) {
+	claim := makeClaim("c")
+	v := volumeFor(claim, localClass, "a", "/volumes/pvc-uid-c", "enforced")
+	v.Status.Phase = corev1.VolumeReleased
+	api := fake.NewClientBuilder().WithObjects(claim, v).Build()
+	p := New(Config{NodeName: "a", Client: api, Recorder: record.NewFakeRecorder(99), Log: slog.New(slog.DiscardHandler), Directories: Below("/volumes")})
+	defer p.queue.ShutDown()
+	look := func() (found corev1.PersistentVolume) {
+		for p.queue.Len() > 0 {
+			it, _ := p.queue.Get()
+			if err := p.look(t.Context(), it); err != nil {
+				t.Fatal(err)
+			}
+			p.queue.Done(it)
+		}
+		if err := api.Get(t.Context(), item{Name: v.Name}, &found); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	p.queue.Add(item{Name: v.Name})
+	if found := look(); found.DeletionTimestamp != nil {
+		t.Fatal("the volume is deleted while its claim is known")
+	}
+	if err := api.Delete(t.Context(), claim); err != nil {
+		t.Fatal(err)
+	}
+	going := claim.DeepCopy()
+	going.DeletionTimestamp = ptr.To(metav1.Now())
+	p.changed(going)
+	if found := look(); found.DeletionTimestamp == nil {
+		t.Fatal("the volume is left over")
 	}
 }

@@ -1,6 +1,7 @@
 package localvolume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,9 +123,8 @@ func (p *Provisioner) changed(o any) {
 	case *corev1.PersistentVolumeClaim:
 		if asked(object, p.cfg.NodeName) {
 			p.queue.Add(client.ObjectKeyFromObject(object))
-		} else if object.Spec.VolumeName != "" {
-			p.queue.Add(item{Name: object.Spec.VolumeName})
 		}
+		p.queue.Add(item{Name: cmp.Or(object.Spec.VolumeName, nameOf(object))}) // that it has, or that was made for it
 	case *corev1.PersistentVolume:
 		if !p.made(object) {
 			return
