@@ -273,14 +273,33 @@ func (w *world) clean(dir string) {
 	}
 }
 
-// TestClaimThatGoesUnbound: a volume whose claim is gone before it was bound to it may
-// be seen Released before the claim is seen to go, and is then left alone: the end of
-// the claim brings it up again.
-func TestClaimThatGoesUnbound(t *testing.T) {
-	claim := makeClaim("c")
+// TestLateClaims: a volume that is seen Released before its claim is seen to go is left
+// alone, for its claim is there. The end of the claim brings it up again, also of one
+// that was never bound to it, and where all that is seen is another of its name.
+func TestLateClaims(t *testing.T) {
+	bound := makeClaim("c", func(c *corev1.PersistentVolumeClaim) { c.Spec.VolumeName = nameOf(c) })
+	for name, test := range map[string]struct {
+		claim *corev1.PersistentVolumeClaim
+		seen  func(*Provisioner, *corev1.PersistentVolumeClaim)
+	}{
+		"unbound": {makeClaim("c"), func(p *Provisioner, c *corev1.PersistentVolumeClaim) {
+			going := c.DeepCopy()
+			going.DeletionTimestamp = ptr.To(metav1.Now())
+			p.updated(c, going)
+		}},
+		"bound": {bound, func(p *Provisioner, c *corev1.PersistentVolumeClaim) { p.changed(c) }},
+		"made once more": {bound, func(p *Provisioner, c *corev1.PersistentVolumeClaim) {
+			p.updated(c, makeClaim("c", func(c *corev1.PersistentVolumeClaim) { c.UID = "another" }))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) { lateClaim(t, test.claim, test.seen) })
+	}
+}
+
+func lateClaim(t *testing.T, claim *corev1.PersistentVolumeClaim, seen func(*Provisioner, *corev1.PersistentVolumeClaim)) {
 	v := volumeFor(claim, localClass, "a", "/volumes/pvc-uid-c", "enforced")
 	v.Status.Phase = corev1.VolumeReleased
-	api := fake.NewClientBuilder().WithObjects(claim, v).Build()
+	api := fake.NewClientBuilder().WithObjects(claim.DeepCopy(), v).Build()
 	p := New(Config{NodeName: "a", Client: api, Recorder: record.NewFakeRecorder(99), Log: slog.New(slog.DiscardHandler), Directories: Below("/volumes")})
 	defer p.queue.ShutDown()
 	look := func() (found corev1.PersistentVolume) {
@@ -300,12 +319,10 @@ func TestClaimThatGoesUnbound(t *testing.T) {
 	if found := look(); found.DeletionTimestamp != nil {
 		t.Fatal("the volume is deleted while its claim is known")
 	}
-	if err := api.Delete(t.Context(), claim); err != nil {
+	if err := api.Delete(t.Context(), claim.DeepCopy()); err != nil {
 		t.Fatal(err)
 	}
-	going := claim.DeepCopy()
-	going.DeletionTimestamp = ptr.To(metav1.Now())
-	p.changed(going)
+	seen(p, claim)
 	if found := look(); found.DeletionTimestamp == nil {
 		t.Fatal("the volume is left over")
 	}

@@ -100,7 +100,7 @@ func (p *Provisioner) follow(ctx context.Context) error {
 		}
 		seen, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 			AddFunc:    p.changed,
-			UpdateFunc: func(_, o any) { p.changed(o) },
+			UpdateFunc: p.updated,
 			DeleteFunc: p.changed,
 		})
 		if err != nil {
@@ -112,6 +112,15 @@ func (p *Provisioner) follow(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// updated queues what changed. After the watch was broken for long it may be another
+// object of the name: then the one before is gone.
+func (p *Provisioner) updated(before, after any) {
+	if before.(client.Object).GetUID() != after.(client.Object).GetUID() {
+		p.changed(before)
+	}
+	p.changed(after)
 }
 
 // changed queues what concerns this node.
