@@ -56,8 +56,10 @@ func planClaim(claim *corev1.PersistentVolumeClaim, facts claimFacts) claimPlan 
 		return takeNamed(claim, facts)
 	}
 	delayed := waits(facts.Class) && !volume.IsDelayBindingProvisioning(claim)
-	found, err := match(claim, facts.Volumes, delayed, facts.Node)
-	switch {
+	found, err := match(claim, facts.Volumes, waits(facts.Class), facts.Node)
+	switch own := madeOrKept(claim, facts.Volumes); {
+	case own != nil:
+		return bind(claim, own)
 	case err != nil:
 		return pending(claim, "it cannot be understood", warning("FailedBinding", err.Error()))
 	case found != nil:
@@ -73,6 +75,19 @@ func planClaim(claim *corev1.PersistentVolumeClaim, facts claimFacts) claimPlan 
 			fmt.Sprintf("storageclass.storage.k8s.io %q not found", volume.GetPersistentVolumeClaimClass(claim))))
 	}
 	return provision(claim, facts)
+}
+
+// madeOrKept returns the volume that is the claim's already: one that was made for it,
+// or that has the claim in it since a binding that was cut short. Which node is selected
+// does not matter any more: where another was, meanwhile, no second volume is made.
+func madeOrKept(claim *corev1.PersistentVolumeClaim, volumes []*corev1.PersistentVolume) *corev1.PersistentVolume {
+	i := slices.IndexFunc(volumes, func(v *corev1.PersistentVolume) bool {
+		return v.DeletionTimestamp == nil && v.Spec.ClaimRef != nil && v.Spec.ClaimRef.UID == claim.UID && volume.IsVolumeBoundToClaim(v, claim)
+	})
+	if i < 0 {
+		return nil
+	}
+	return volumes[i]
 }
 
 // keepBound sees to it that a claim that has been bound still has its volume.

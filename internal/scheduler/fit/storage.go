@@ -148,14 +148,18 @@ func (c *Cluster) user(claim *corev1.PersistentVolumeClaim, p *Pod) *corev1.Pod 
 }
 
 // serves says whether a claim that waits for its node gets a volume on this one:
-// one that is there and not taken by another of the pod's claims, or a new one.
+// the one that was made for it, wherever that is, or one that is there and not taken
+// by another of the pod's claims, or a new one.
 func (s *storage) serves(claim *corev1.PersistentVolumeClaim, node *corev1.Node, taken map[string]*corev1.PersistentVolume) bool {
-	if selected := claim.Annotations[volume.AnnSelectedNode]; selected != "" && selected != node.Name {
-		return false
-	}
 	volumes := make([]*corev1.PersistentVolume, 0, len(s.volumes))
 	for _, v := range s.volumes {
+		if v.Spec.ClaimRef != nil && v.Spec.ClaimRef.UID == claim.UID && v.DeletionTimestamp == nil { // made for it
+			return volume.CheckNodeAffinity(v, node.Labels) == nil
+		}
 		volumes = append(volumes, v)
+	}
+	if selected := claim.Annotations[volume.AnnSelectedNode]; selected != "" && selected != node.Name {
+		return false
 	}
 	found, err := volume.FindMatchingVolume(claim, volumes, node, taken, true, true)
 	if err == nil && found != nil {

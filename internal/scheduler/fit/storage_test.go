@@ -57,6 +57,11 @@ func makeVolume(name, class, node string) *corev1.PersistentVolume {
 	}
 }
 
+func madeFor(claim string, v *corev1.PersistentVolume) *corev1.PersistentVolume {
+	v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "default", Name: claim, UID: makeClaim(claim, "local").UID}
+	return v
+}
+
 func using(claims ...string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		for _, name := range claims {
@@ -119,6 +124,8 @@ func TestDecideStorage(t *testing.T) {
 			volumes: []*corev1.PersistentVolume{makeVolume("v", "hand", "b"), makeVolume("w", "hand", "b")}, pod: makePod("p", using("c", "d")), want: "b: c d"},
 		{name: "where the class allows it", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "only-b")}, pod: makePod("p", using("c")), want: "b: c"},
 		{name: "where it was selected", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", selected("b"))}, pod: makePod("p", using("c")), want: "b: c"},
+		{name: "where its volume was made, though another node was selected after that", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", selected("a"))},
+			volumes: []*corev1.PersistentVolume{madeFor("c", makeVolume("v", "local", "b"))}, pod: makePod("p", using("c")), want: "b: c"},
 		{name: "one pod only", claims: []*corev1.PersistentVolumeClaim{makeClaim("c", "local", boundTo("v"), onlyOnePod)}, volumes: []*corev1.PersistentVolume{makeVolume("v", "local", "b")},
 			there: []*corev1.Pod{makePod("q", using("c"), on("b"))}, pod: makePod("p", using("c")),
 			want: "0/2 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode, 1 node(s) didn't match PersistentVolume's node affinity. " +
