@@ -36,8 +36,8 @@ const (
 
 // api is what the loop writes. Every method answers once the outcome is certain.
 type api interface {
-	// bind gives a pod its node.
-	bind(ctx context.Context, pod *corev1.Pod, node string) outcome
+	// bind gives a pod its node, if its claims are still those.
+	bind(ctx context.Context, pod *corev1.Pod, claims []*corev1.PersistentVolumeClaim, node string) outcome
 	// selectNode has a claim bound, or a volume made for it, on a node.
 	selectNode(ctx context.Context, claim *corev1.PersistentVolumeClaim, node string) outcome
 	// report sets a pod's PodScheduled condition to False and tells why.
@@ -143,7 +143,7 @@ func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
 		return
 	}
 	l.log.V(1).Info("Binding a pod", "pod", p.Object.Namespace+"/"+p.Object.Name, "node", d.Node, "why", d.Why)
-	switch l.api.bind(ctx, p.Object, d.Node) {
+	switch l.api.bind(ctx, p.Object, d.Bound, d.Node) {
 	case written:
 		l.mu.Lock()
 		defer l.mu.Unlock()

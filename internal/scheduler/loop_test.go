@@ -26,7 +26,7 @@ type fakeAPI struct {
 	hold      chan struct{}
 }
 
-func (f *fakeAPI) bind(_ context.Context, pod *corev1.Pod, node string) outcome {
+func (f *fakeAPI) bind(_ context.Context, pod *corev1.Pod, _ []*corev1.PersistentVolumeClaim, node string) outcome {
 	if f.hold != nil {
 		<-f.hold
 	}

@@ -134,20 +134,17 @@ type apiWriter struct {
 }
 
 // bind gives a pod its node through pods/binding. When the answer is lost, the
-// pod itself is asked.
-func (w *apiWriter) bind(ctx context.Context, pod *corev1.Pod, node string) outcome {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	err := w.client.SubResource("binding").Create(ctx, pod.DeepCopy(), &corev1.Binding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
-		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
-	})
+// pod itself is asked, until that is answered.
+func (w *apiWriter) bind(ctx context.Context, pod *corev1.Pod, claims []*corev1.PersistentVolumeClaim, node string) outcome {
+	if !w.same(ctx, claims) {
+		return failed
+	}
+	err := w.assign(ctx, pod, node)
 	if err != nil && !apierrors.IsNotFound(err) {
-		now := &corev1.Pod{}
-		switch readErr := w.live.Get(ctx, client.ObjectKeyFromObject(pod), now); {
+		now, readErr := w.asItIs(ctx, pod)
+		switch {
 		case apierrors.IsNotFound(readErr):
-		case readErr != nil:
-			w.log.Error(err, "Bind a pod", "pod", client.ObjectKeyFromObject(pod), "node", node)
+		case readErr != nil: // the process ends
 			return failed
 		case now.UID == pod.UID && now.Spec.NodeName == node:
 			err = nil
@@ -162,6 +159,38 @@ func (w *apiWriter) bind(ctx context.Context, pod *corev1.Pod, node string) outc
 	}
 	w.recorder.Eventf(pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
 	return written
+}
+
+func (w *apiWriter) assign(ctx context.Context, pod *corev1.Pod, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return w.client.SubResource("binding").Create(ctx, pod.DeepCopy(), &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	})
+}
+
+// asItIs reads a pod from the API. The only errors are that it is not there and that
+// ctx has ended: a pod that has its node must not be taken for one that has none, or
+// others get its place.
+func (w *apiWriter) asItIs(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+	read := func() (*corev1.Pod, error) {
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+		now := &corev1.Pod{}
+		return now, w.live.Get(ctx, client.ObjectKeyFromObject(pod), now)
+	}
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		now, err := read()
+		if err == nil || apierrors.IsNotFound(err) || ctx.Err() != nil {
+			return now, err
+		}
+		w.log.Error(err, "Look what became of a binding", "pod", client.ObjectKeyFromObject(pod))
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+	}
 }
 
 // report writes the PodScheduled condition of a pod that has no node, unless

@@ -82,3 +82,22 @@ func (w *apiWriter) selectNode(ctx context.Context, claim *corev1.PersistentVolu
 	w.log.Error(err, "Select the node of a claim", "claim", client.ObjectKeyFromObject(claim), "node", node)
 	return failed
 }
+
+// same says whether claims are in the API as they were decided on: bound, and not about
+// to go. One that is made again soon after it was deleted has another volume, or none
+// until a pod without a node asks for it.
+func (w *apiWriter) same(ctx context.Context, claims []*corev1.PersistentVolumeClaim) bool {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	for _, claim := range claims {
+		var now corev1.PersistentVolumeClaim
+		err := w.live.Get(ctx, client.ObjectKeyFromObject(claim), &now)
+		if client.IgnoreNotFound(err) != nil {
+			w.log.Error(err, "Look at a claim", "claim", client.ObjectKeyFromObject(claim))
+		}
+		if err != nil || now.UID != claim.UID || now.DeletionTimestamp != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -19,6 +19,9 @@ type Decision struct {
 	// given it once they are bound.
 	Claims []*corev1.PersistentVolumeClaim
 
+	// Bound are those that have a volume, which this rests on.
+	Bound []*corev1.PersistentVolumeClaim
+
 	// Refusals are why each node refused the pod, by node, when there is none
 	// for it; a node may have several.
 	Refusals []Refusal
@@ -82,7 +85,7 @@ func (c *Cluster) decide(p *Pod, kept string) Decision {
 		fitting = fitting[i : i+1]
 	}
 	n, why := best(p, others, fitting)
-	return Decision{Node: n.object.Name, Why: why, Claims: need.open}
+	return Decision{Node: n.object.Name, Why: why, Claims: need.open, Bound: need.had}
 }
 
 // explain words the refusals of all nodes as Kubernetes does, and says for each

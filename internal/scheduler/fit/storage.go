@@ -52,6 +52,7 @@ func (c *Cluster) RemoveClass(name string) { delete(c.storage.classes, name) }
 // needs is what a pod needs of storage.
 type needs struct {
 	bound []*corev1.PersistentVolume      // where it must be
+	had   []*corev1.PersistentVolumeClaim // which have those
 	lost  bool                            // one of its claims names a volume that does not exist
 	open  []*corev1.PersistentVolumeClaim // which get a volume on the node that is chosen
 	alone []*corev1.PersistentVolumeClaim // which no other pod may use
@@ -72,7 +73,7 @@ func (s *storage) needsOf(p *Pod) (needs, *Refusal) {
 		switch {
 		case c.Spec.VolumeName != "" && metav1.HasAnnotation(c.ObjectMeta, volume.AnnBindCompleted):
 			if bound := s.volumes[c.Spec.VolumeName]; bound != nil {
-				n.bound = append(n.bound, bound)
+				n.bound, n.had = append(n.bound, bound), append(n.had, c)
 			} else {
 				n.lost = true
 			}
