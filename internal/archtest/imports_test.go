@@ -30,9 +30,9 @@ var allowed = map[string][]string{
 	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
 	"internal/rollout":     {"internal/condition", "api/v1alpha1"},
-	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"}, // of rollout only the view of a StatefulSet
-	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"}, // of scheduler only fit
-	"internal/sim":         {"internal/server", "internal/agent"},                      // a composition for tests
+	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"},                         // of rollout only the view of a StatefulSet
+	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"},                         // of scheduler only fit
+	"internal/sim":         {"internal/server", "internal/agent", "internal/controller", "internal/scheduler"}, // compositions for tests
 	"examples/demo":        {"test/harness"},
 	"test/e2e":             {"test/harness", "test/loss"},
 	"test/benchmark":       {"test/harness"},
