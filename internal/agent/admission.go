@@ -27,6 +27,7 @@ type Verdict struct {
 const (
 	ReasonEvicted         = "Evicted"
 	ReasonSysctlForbidden = "SysctlForbidden"
+	ReasonPorts           = "NodePorts"
 )
 
 // door is what a node lets pods in by.
@@ -49,7 +50,13 @@ func (d door) admit(pod *corev1.Pod) *Verdict {
 	if most := d.allocatable.Pods().Value(); int64(len(d.pods)) >= most {
 		return insufficient(corev1.ResourcePods, 1, int64(len(d.pods)), most)
 	}
-	return d.room(pod)
+	if verdict := d.room(pod); verdict != nil {
+		return verdict
+	}
+	if d.portsTaken(pod) {
+		return rejection(ReasonPorts, "Predicate %s failed: node(s) didn't have free ports for the requested pod ports", ReasonPorts)
+	}
+	return nil
 }
 
 // room: what the pods that are in leave of the node is enough for another; nil if so.

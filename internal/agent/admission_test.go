@@ -16,8 +16,20 @@ func asking(requests ...string) *corev1.Pod {
 	return &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: list}}}}}
 }
 
+func taking(ports ...corev1.ContainerPort) *corev1.Pod {
+	return &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Ports: ports}}}}
+}
+
 func TestAdmission(t *testing.T) {
-	allocatable := asking("cpu", "2", "memory", "1Gi", "ephemeral-storage", "1Gi", "pods", "3").Spec.Containers[0].Resources.Requests
+	port := func(number int32, protocol corev1.Protocol, ip string) corev1.ContainerPort {
+		return corev1.ContainerPort{ContainerPort: 80, HostPort: number, Protocol: protocol, HostIP: ip}
+	}
+	bySidecar := asking()
+	bySidecar.Spec.InitContainers = []corev1.Container{{RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{port(80, "", "")}}}
+	byInit := asking()
+	byInit.Spec.InitContainers = []corev1.Container{{Ports: []corev1.ContainerPort{port(80, "", "")}}}
+	const noPorts = "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+	allocatable := asking("cpu", "2", "memory", "1Gi", "ephemeral-storage", "1Gi", "pods", "4").Spec.Containers[0].Resources.Requests
 	in := []*corev1.Pod{asking("cpu", "1500m", "memory", "512Mi"), asking()}
 	overhead := asking("cpu", "400m")
 	overhead.Spec.Overhead = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("200m")}
@@ -45,7 +57,15 @@ func TestAdmission(t *testing.T) {
 		{"disk", asking("ephemeral-storage", "2Gi"), nil, nil, "OutOfephemeral-storage", "Pod was rejected: Node didn't have enough resource: ephemeral-storage, requested: 2147483648, used: 0, capacity: 1073741824"},
 		{"huge pages", asking("hugepages-2Mi", "4Mi"), nil, nil, "OutOfhugepages-2Mi", "Pod was rejected: Node didn't have enough resource: hugepages-2Mi, requested: 4194304, used: 0, capacity: 0"},
 		{"something that no agent gives", asking("example.org/gpu", "1"), nil, nil, "", ""},
-		{"pods", asking(), []*corev1.Pod{asking()}, nil, "OutOfpods", "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3"},
+		{"pods", asking(), []*corev1.Pod{asking(), asking()}, nil, "OutOfpods", "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 4, capacity: 4"},
+		{"a port that is taken", taking(port(80, "", "")), []*corev1.Pod{taking(port(80, "TCP", "0.0.0.0"))}, nil, "NodePorts", noPorts},
+		{"a port that is taken at one address", taking(port(80, "", "")), []*corev1.Pod{taking(port(80, "TCP", "10.0.0.1"))}, nil, "NodePorts", noPorts},
+		{"a port of a sidecar", bySidecar, []*corev1.Pod{taking(port(80, "", ""))}, nil, "NodePorts", noPorts},
+		{"a port of an init container", byInit, []*corev1.Pod{taking(port(80, "", ""))}, nil, "", ""},
+		{"a port of another protocol", taking(port(80, "UDP", "")), []*corev1.Pod{taking(port(80, "TCP", ""))}, nil, "", ""},
+		{"another port", taking(port(81, "", "")), []*corev1.Pod{taking(port(80, "", ""))}, nil, "", ""},
+		{"a port at another address", taking(port(80, "", "10.0.0.2")), []*corev1.Pod{taking(port(80, "", "10.0.0.1"))}, nil, "", ""},
+		{"a port of its own", taking(corev1.ContainerPort{ContainerPort: 80}), []*corev1.Pod{taking(corev1.ContainerPort{ContainerPort: 80})}, nil, "", ""},
 		{"with its overhead", overhead, nil, nil, "OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"},
 		{"of the pod as a whole", podLevel, nil, nil, "OutOfmemory", "Pod was rejected: Node didn't have enough resource: memory, requested: 2147483648, used: 536870912, capacity: 1073741824"},
 		{"with its sidecar", sidecar, nil, nil, "OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"},
