@@ -307,6 +307,7 @@ func (s *schedule) end(i int, ok bool) {
 	delete(s.seen.InFlight, key)
 	if !ok {
 		s.tried[act.Container] = true
+		s.begun[act.Container] = s.begun[act.Container] || act.Kind == ActStart // as in Kubernetes: it has had its attempt
 		s.seen.Fail(act, ReasonRunError, "it failed", s.now)
 		return
 	}
