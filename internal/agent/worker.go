@@ -27,11 +27,10 @@ const statusPatience = 200 * time.Millisecond
 type worker struct {
 	agent *Agent
 
-	pod       *corev1.Pod // the newest that is known, the API's or the answer to our own write
-	seen      Observed
-	cancels   map[string]context.CancelFunc // of acts in flight, by key
-	followers map[string][]chan struct{}    // closed when the container of that ID has ended
-	acts      sync.WaitGroup
+	pod     *corev1.Pod // the newest that is known, the API's or the answer to our own write
+	seen    Observed
+	cancels map[string]context.CancelFunc // of acts in flight, by key
+	acts    sync.WaitGroup
 
 	want       *report   // as last decided
 	dirtySince time.Time // when the status began to differ from the API's
@@ -52,7 +51,8 @@ type worker struct {
 
 	mu    sync.Mutex
 	inbox []func()
-	over  bool // nobody reads the inbox any more
+	over  bool                     // nobody reads the inbox any more
+	ends  map[string]chan struct{} // of containers that are waited for, by ID; closed when they have ended
 	wake  chan struct{}
 }
 
@@ -66,7 +66,7 @@ func newWorker(a *Agent, pod *corev1.Pod, seen Observed) *worker {
 	return &worker{
 		agent: a, pod: pod, seen: seen,
 		cancels:   map[string]context.CancelFunc{},
-		followers: map[string][]chan struct{}{},
+		ends:      map[string]chan struct{}{},
 		materials: volume.Materials(pod),
 		first:     followStart(a.cfg.Stages, pod, time.Now()),
 		wake:      make(chan struct{}, 1),
@@ -110,7 +110,7 @@ func (w *worker) run(ctx context.Context) {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		w.readInbox()
-		w.releaseFollowers()
+		w.tellEnds()
 		now := time.Now()
 		w.readRoutes(ctx, now)
 		decision := Step(now, w.pod, w.seen)
@@ -146,14 +146,12 @@ func (w *worker) end() {
 	w.acts.Wait()
 	w.mu.Lock()
 	w.over = true
+	for _, ended := range w.ends {
+		close(ended)
+	}
+	w.ends = nil
 	w.mu.Unlock()
 	w.readInbox()
-	for _, waiting := range w.followers {
-		for _, ended := range waiting {
-			close(ended)
-		}
-	}
-	w.followers = nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -382,23 +380,32 @@ func (w *worker) wrote(want *report, written *corev1.Pod, err error) {
 	w.learn(written)
 }
 
-// ended returns a channel that is closed once a container has ended.
+// ended returns a channel that is closed once a container has ended: the same for all
+// who ask while it runs.
 func (w *worker) ended(id string) <-chan struct{} {
-	ended := make(chan struct{})
-	if !w.post(func() { w.followers[id] = append(w.followers[id], ended) }) {
-		close(ended)
+	w.mu.Lock()
+	ended := w.ends[id]
+	if ended == nil {
+		ended = make(chan struct{})
+		if w.over {
+			close(ended)
+		} else {
+			w.ends[id] = ended
+		}
 	}
+	w.mu.Unlock()
+	w.post(nil) // it may have ended
 	return ended
 }
 
-func (w *worker) releaseFollowers() {
-	for id, waiting := range w.followers {
-		running := slices.ContainsFunc(w.seen.Containers, func(c Container) bool { return c.ID == id && c.Phase == ContainerRunning })
-		if !running {
-			for _, ended := range waiting {
-				close(ended)
-			}
-			delete(w.followers, id)
+// tellEnds tells those who wait for a container that has ended.
+func (w *worker) tellEnds() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, ended := range w.ends {
+		if !slices.ContainsFunc(w.seen.Containers, func(c Container) bool { return c.ID == id && c.Phase == ContainerRunning }) {
+			close(ended)
+			delete(w.ends, id)
 		}
 	}
 }

@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// However many ask for the log of a container that runs, one thing is kept for them
+// until it has ended.
+func TestEnded(t *testing.T) {
+	pod := &corev1.Pod{}
+	w := newWorker(&Agent{}, pod, Recall(stepEpoch, pod, nil, nil))
+	w.seen.Record(Container{ID: "1", Name: "web", Phase: ContainerRunning})
+	first := w.ended("1")
+	for range 100 {
+		if w.ended("1") != first {
+			t.Fatal("another channel for the same container")
+		}
+	}
+	closed := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	other := w.ended("2") // is not there any more
+	if w.tellEnds(); closed(first) || !closed(other) {
+		t.Errorf("that the one which runs has ended: %v, that the other has: %v", closed(first), closed(other))
+	}
+	w.seen.Record(Container{ID: "1", Name: "web", Phase: ContainerExited})
+	if w.tellEnds(); !closed(first) || len(w.ends) > 0 {
+		t.Errorf("not told of its end; kept: %v", w.ends)
+	}
+	last := w.ended("3")
+	if w.end(); !closed(last) || !closed(w.ended("4")) {
+		t.Error("the worker has ended, and somebody waits for it")
+	}
+}
