@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -186,13 +187,14 @@ func staticMapper(kinds *runtime.Scheme) meta.RESTMapper {
 	return mapper
 }
 
-// slimNodes leaves of other nodes than this one what an agent looks at: their
-// lists of images would fill its memory.
+// slimNodes leaves of other nodes than this one what an agent looks at, where they are
+// and whether they live: their lists of images would fill its memory.
 func slimNodes(own string) func(any) (any, error) {
 	strip := cache.TransformStripManagedFields()
 	return func(object any) (any, error) {
 		if node, ok := object.(*corev1.Node); ok && node.Name != own {
-			node.Status = corev1.NodeStatus{Addresses: node.Status.Addresses}
+			ready := slices.DeleteFunc(slices.Clone(node.Status.Conditions), func(c corev1.NodeCondition) bool { return c.Type != corev1.NodeReady })
+			node.Status = corev1.NodeStatus{Addresses: node.Status.Addresses, Conditions: ready}
 			node.Annotations = nil
 		}
 		return strip(object)
