@@ -33,6 +33,10 @@ func newAgents(cfg Config, nodes *registry.Store) (agents, error) {
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate.TLS(), nil },
 			RootCAs:              cfg.Authority.Pool(), MinVersion: tls.VersionTLS12,
 		},
+		// As Kubernetes has it for kubelets: a machine that is gone, or hangs, is told of
+		// rather than waited for.
+		DialContext:         (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     time.Minute,
 		DisableCompression:  true,
