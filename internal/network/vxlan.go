@@ -44,15 +44,16 @@ func (n *Network) SetPeers(peers []overlay.Peer) error {
 		return fmt.Errorf("set up %s: %w", OverlayLink, err)
 	}
 	want := map[netip.Prefix]overlay.Peer{}
+	var failed []error
 	for _, peer := range peers {
 		if peer.PodRange.Overlaps(n.cfg.PodRange) {
-			return fmt.Errorf("node %s has the pod range %s, which is this node's (%s)", peer.Node, peer.PodRange, n.cfg.PodRange)
+			failed = append(failed, fmt.Errorf("node %s has the pod range %s, which is this node's (%s)", peer.Node, peer.PodRange, n.cfg.PodRange))
+			continue
 		}
 		want[peer.PodRange] = peer
 	}
-	var failed []error
 	failed = append(failed, n.forgetPeers(link, want))
-	for _, peer := range peers {
+	for _, peer := range want {
 		if err := addPeer(link, peer); err != nil {
 			failed = append(failed, fmt.Errorf("node %s: %w", peer.Node, err))
 		}

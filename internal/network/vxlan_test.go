@@ -114,8 +114,15 @@ func TestSetPeers(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant:\n%s", test.name, got, test.want)
 		}
 	}
-	if err := n.SetPeers([]overlay.Peer{peer("a", "192.0.2.2", "10.42.7.0/24")}); err == nil || !strings.Contains(err.Error(), "which is this node's") {
+	// A peer with this node's range is told of, and harms no other.
+	if err := n.SetPeers([]overlay.Peer{peer("a", "192.0.2.2", "10.42.7.0/24"), peer("b", "192.0.2.3", "10.42.2.0/24")}); err == nil || !strings.Contains(err.Error(), "which is this node's") {
 		t.Errorf("a peer with this node's range: %v", err)
+	}
+	if got := ways(t); !strings.Contains(got, "10.42.2.0/24 via") || strings.Contains(got, "10.42.7.0/24 via") {
+		t.Errorf("beside a peer with this node's range:\n%s", got)
+	}
+	if err := n.SetPeers(nil); err != nil {
+		t.Error(err)
 	}
 	// What goes to a pod of no node is refused here.
 	for destination, refused := range map[string]bool{"10.42.99.1": true, "10.42.2.1": true, "10.42.7.9": false} {
