@@ -121,7 +121,8 @@ func (r *reconciler) pods(ctx context.Context, budget *policyv1.PodDisruptionBud
 	return pods, nil
 }
 
-// controllerOf returns who controls a pod and how many it wants, nil for nobody.
+// controllerOf returns who controls a pod and how many it wants, nil for nobody, or
+// nobody who is known (yet): what such a pod's budget allows cannot be told.
 // A ReplicaSet's Deployment speaks for it.
 func (r *reconciler) controllerOf(ctx context.Context, pod *corev1.Pod) (*counted, error) {
 	owner := metav1.GetControllerOfNoCopy(pod)
@@ -157,8 +158,8 @@ func (r *reconciler) controllerOf(ctx context.Context, pod *corev1.Pod) (*counte
 	default:
 		found.Err = fmt.Errorf("%s %s: %w", owner.Kind, owner.Name, errUnknownController)
 	}
-	if apierrors.IsNotFound(err) { // it is going, and wants none
-		return found, nil
+	if apierrors.IsNotFound(err) {
+		return nil, nil
 	}
 	return found, err
 }

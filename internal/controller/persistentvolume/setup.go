@@ -123,13 +123,14 @@ func claimsOfClass(ctx context.Context, reader client.Reader, o client.Object) [
 	})
 }
 
-// claimsOfNode: those that it is selected for, and those that wait for any.
+// claimsOfNode: those that it is selected for, for it may be gone, and those that wait
+// for any.
 func claimsOfNode(ctx context.Context, reader client.Reader, o client.Object) []reconcile.Request {
 	n := o.(*corev1.Node)
 	ready := condition.OfNode(n, corev1.NodeReady)
 	return waiting(ctx, reader, func(c *corev1.PersistentVolumeClaim) bool {
 		selected := c.Annotations[volume.AnnSelectedNode]
-		return c.Spec.VolumeName == "" && (selected == n.Name && !ready || selected == "" && ready)
+		return c.Spec.VolumeName == "" && (selected == n.Name || selected == "" && ready)
 	})
 }
 
