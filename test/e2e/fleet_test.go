@@ -18,7 +18,8 @@ import (
 // with these flags, all Ready, with the tests' images.
 func newFleet(t *testing.T, agents int, agentArgs ...string) *harness.Fleet {
 	t.Helper()
-	f, err := harness.NewFleet(harness.FleetConfig{Binary: setup.binary, Kubectl: setup.kubectl, Dir: t.TempDir(), Agents: agents, AgentArgs: agentArgs})
+	f, err := harness.NewFleet(harness.FleetConfig{Binary: setup.binary, Kubectl: setup.kubectl, Dir: t.TempDir(), Agents: agents,
+		ServerArgs: []string{keepImages}, AgentArgs: append([]string{keepImages}, agentArgs...)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func prepare(ctx context.Context, dir string) error {
 	if setup.speaker, err = harness.Build(root, dir, "./test/e2e/speaker"); err != nil {
 		return err
 	}
-	setup.shared = newCluster(filepath.Join(dir, "shared"))
+	setup.shared = newCluster(filepath.Join(dir, "shared"), keepImages)
 	if err := mirrorHub(setup.shared.Dir); err != nil {
 		return err
 	}
@@ -131,6 +131,10 @@ func mirrorHub(data string) error {
 	conf := fmt.Sprintf("[[registry]]\nlocation = \"docker.io\"\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", setup.hub)
 	return os.WriteFile(filepath.Join(data, "registries.conf"), []byte(conf), 0o600)
 }
+
+// keepImages has a node delete no unused images, which later tests need, when the
+// disk of this machine is full by other things.
+const keepImages = "--image-gc-high-threshold=100"
 
 func newCluster(dir string, args ...string) *harness.Cluster {
 	return &harness.Cluster{Binary: setup.binary, Dir: dir, Kubectl: setup.kubectl, Args: args}
