@@ -86,9 +86,11 @@ func newLife(now time.Time, pod *corev1.Pod, seen Observed) *life {
 func (l *life) decide() Decision {
 	l.d.Status = l.status()
 	l.d.Memory.Anew = l.d.Memory.Anew && !l.mainsBegun()
-	maps.DeleteFunc(l.d.Memory.Again, func(id string, _ bool) bool {
+	past := func(id string, _ bool) bool { // an attempt that another has come after
 		return !slices.ContainsFunc(l.all(), func(u *unit) bool { return u.current != nil && u.current.ID == id })
-	})
+	}
+	maps.DeleteFunc(l.d.Memory.Again, past)
+	maps.DeleteFunc(l.d.Memory.Listening, past)
 	l.d.Memory.Moments = l.moments()
 	slices.SortStableFunc(l.d.Acts, func(a, b Act) int { return cmp.Compare(a.Key(), b.Key()) })
 	return l.d

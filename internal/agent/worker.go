@@ -209,6 +209,7 @@ func (w *worker) record(c Container) {
 			delete(w.seen.Probes, ProbeKey{c.ID, kind})
 		}
 		delete(w.seen.PostStarts, c.ID)
+		delete(w.seen.Stops, c.ID)
 	}
 }
 

@@ -39,3 +39,20 @@ func TestEnded(t *testing.T) {
 		t.Error("the worker has ended, and somebody waits for it")
 	}
 }
+
+// What is remembered of a container's attempts does not grow with their number.
+func TestAttemptsAreForgotten(t *testing.T) {
+	pod := &corev1.Pod{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyAlways, Containers: []corev1.Container{{Name: "web", Image: "i"}}}}
+	w := newWorker(&Agent{}, pod, Recall(stepEpoch, pod, nil, nil))
+	for attempt := range 10 {
+		id := ContainerID("", "web", attempt)
+		w.record(Container{ID: id, Name: "web", Attempt: attempt, Phase: ContainerRunning, StartedAt: stepEpoch})
+		w.seen.Memory.Listening[id] = true
+		w.progress(id, func(p *StopProgress) { p.SignalledAt = stepEpoch })
+		w.seen.Memory = Step(stepEpoch, pod, w.seen).Memory
+		w.record(Container{ID: id, Name: "web", Attempt: attempt, Phase: ContainerExited, StartedAt: stepEpoch, FinishedAt: stepEpoch})
+	}
+	if listening, stops := len(w.seen.Memory.Listening), len(w.seen.Stops); listening > 1 || stops > 0 {
+		t.Errorf("%d that listened, %d that were stopped", listening, stops)
+	}
+}
