@@ -43,7 +43,7 @@ type api interface {
 	// report sets a pod's PodScheduled condition to False and tells why.
 	report(ctx context.Context, pod *corev1.Pod, reason, message string) outcome
 	// preempt deletes the victims, and says in the pod which node they leave to it.
-	preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod)
+	preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) outcome
 }
 
 // loop is the scheduler's state and the goroutine that empties the queue.
@@ -112,9 +112,7 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 	}
 	var room *fit.Preemption
 	if d.Node == "" && d.Reason == corev1.PodReasonUnschedulable {
-		if room = l.cluster.Preempt(p); room != nil {
-			l.cluster.Promise(p, room.Node)
-		}
+		room = l.makeRoom(p)
 	}
 	if d.Node == "" || len(d.Claims) > 0 {
 		l.queue.park(it)
@@ -128,6 +126,22 @@ func (l *loop) one(ctx context.Context, running *sync.WaitGroup) bool {
 		}
 	})
 	return true
+}
+
+// makeRoom finds who is to make way for a pod that fits nowhere, unless others do so
+// already. The place that was promised to it before is others' again.
+func (l *loop) makeRoom(p *fit.Pod) *fit.Preemption {
+	if l.cluster.AwaitsRoom(p) {
+		return nil
+	}
+	room := l.cluster.Preempt(p)
+	if l.cluster.Release(p.UID) {
+		l.wake()
+	}
+	if room != nil {
+		l.cluster.Promise(p, room.Node)
+	}
+	return room
 }
 
 // write makes a decision true, or takes it back.
@@ -178,15 +192,17 @@ func (l *loop) await(ctx context.Context, p *fit.Pod, d fit.Decision) {
 	}
 }
 
-// preempt has pods make way. One that cannot be deleted now is found again when
-// the pod is looked at next.
+// preempt has pods make way. What failed is found again when the pod is looked at
+// next.
 func (l *loop) preempt(ctx context.Context, p *fit.Pod, room *fit.Preemption) {
 	var victims []*corev1.Pod
 	for _, v := range room.Victims {
 		victims = append(victims, v.Object)
 	}
 	l.log.V(1).Info("Preempting pods", "for", p.Object.Namespace+"/"+p.Object.Name, "node", room.Node, "victims", len(victims), "against their budgets", room.Against)
-	l.api.preempt(ctx, p.Object, room.Node, victims)
+	if l.api.preempt(ctx, p.Object, room.Node, victims) == failed {
+		l.later(p)
+	}
 }
 
 // reported says whether the pod's condition already tells a decision.
@@ -271,7 +287,11 @@ func (l *loop) pending(object *corev1.Pod) {
 	switch {
 	case it == nil && l.cluster.Assumed(object.UID): // bound since
 	case it == nil:
-		l.queue.add(fit.NewPod(object))
+		p := fit.NewPod(object)
+		if node := object.Status.NominatedNodeName; node != "" { // others were told to make way, by the process before
+			l.cluster.Promise(p, node)
+		}
+		l.queue.add(p)
 		l.kick()
 	case equality.Semantic.DeepEqual(it.pod.Object.Spec, object.Spec):
 		same := *it.pod

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -60,12 +61,17 @@ func (f *fakeAPI) selectNode(_ context.Context, claim *corev1.PersistentVolumeCl
 	return written
 }
 
-func (f *fakeAPI) preempt(_ context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) {
+func (f *fakeAPI) preempt(_ context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) outcome {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.fail > 0 {
+		f.fail--
+		return failed
+	}
 	for _, v := range victims {
 		f.preempted = append(f.preempted, v.Name+" for "+pod.Name+" on "+node)
 	}
+	return written
 }
 
 func (f *fakeAPI) report(_ context.Context, pod *corev1.Pod, reason, message string) outcome {
@@ -250,6 +256,53 @@ func TestPreemption(t *testing.T) {
 			t.Fatalf("bound %v: p did not get the place that was made for it", api.bound)
 		}
 	})
+}
+
+// Who makes way for a pod is told until they are, goes on to be counted upon by the next
+// process, and is not waited for on a node where the pod cannot go any more.
+func TestPreemptionGoesOn(t *testing.T) {
+	important := func(change ...func(*corev1.Pod)) *corev1.Pod {
+		return makePod("p", append(change, requests("1500m"), func(p *corev1.Pod) { p.Spec.Priority = new(int32); *p.Spec.Priority = 10 })...)
+	}
+	going := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }
+	for name, test := range map[string]struct {
+		fail int
+		do   func(*loop)
+		want string
+	}{
+		"the deletion failed": {1, func(l *loop) { l.setPod(important()) }, "[low for p on a]"},
+		"a new process": {0, func(l *loop) {
+			l.setPod(makePod("low", requests("1500m"), on("a"), going))
+			l.setPod(makePod("low2", requests("1500m"), on("b")))
+			l.setPod(important(func(p *corev1.Pod) { p.Status.NominatedNodeName = "a" }))
+		}, "[]"},
+		"the node is lost": {0, func(l *loop) {
+			l.setPod(makePod("low2", requests("1500m"), on("b"), func(p *corev1.Pod) { p.Spec.Priority = new(int32); *p.Spec.Priority = 1 }))
+			l.setPod(important())
+			synctest.Wait()
+			l.setPod(makePod("low", requests("1500m"), on("a"), going))
+			l.setNode(makeNode("a", down))
+		}, "[low for p on a low2 for p on b]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &fakeAPI{bound: map[types.UID]string{}, fail: test.fail}
+				l := start(t, api)
+				l.setNode(makeNode("a"))
+				l.setPod(makePod("low", requests("1500m"), on("a")))
+				if name != "the deletion failed" {
+					l.setNode(makeNode("b"))
+				}
+				test.do(l)
+				synctest.Wait()
+				time.Sleep(time.Second) // in the test's own time
+				synctest.Wait()
+				if got := fmt.Sprint(api.preempted); got != test.want {
+					t.Errorf("preempted %s, want %s", got, test.want)
+				}
+			})
+		})
+	}
 }
 
 // A pod that has to be beside others is looked at again when one is placed.

@@ -224,23 +224,27 @@ func (w *apiWriter) report(ctx context.Context, pod *corev1.Pod, reason, message
 
 // preempt says in the pod which node is being cleared for it, and deletes the
 // pods that are in its way, which say why they go.
-func (w *apiWriter) preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) {
+func (w *apiWriter) preempt(ctx context.Context, pod *corev1.Pod, node string, victims []*corev1.Pod) outcome {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	nominate := fmt.Appendf(nil, `{"metadata":{"uid":%q},"status":{"nominatedNodeName":%q}}`, pod.UID, node)
 	if err := w.client.Status().Patch(ctx, pod.DeepCopy(), client.RawPatch(types.MergePatchType, nominate)); err != nil {
-		if !apierrors.IsNotFound(err) {
-			w.log.Error(err, "Nominate a node", "pod", client.ObjectKeyFromObject(pod), "node", node)
+		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+			return outdated
 		}
-		return
+		w.log.Error(err, "Nominate a node", "pod", client.ObjectKeyFromObject(pod), "node", node)
+		return failed
 	}
+	came := written
 	for _, victim := range victims {
 		if err := w.remove(ctx, victim); err != nil {
 			w.log.Error(err, "Preempt a pod", "pod", client.ObjectKeyFromObject(victim), "for", client.ObjectKeyFromObject(pod))
+			came = failed
 			continue
 		}
 		w.recorder.Eventf(victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %s on node %s", pod.UID, node)
 	}
+	return came
 }
 
 func (w *apiWriter) remove(ctx context.Context, victim *corev1.Pod) error {

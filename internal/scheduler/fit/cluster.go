@@ -130,9 +130,9 @@ func (c *Cluster) at(name string) *node {
 	return n
 }
 
-// sweep forgets a node that neither exists nor has pods.
+// sweep forgets a node that neither exists nor has pods, nor is promised to one.
 func (c *Cluster) sweep(name string) {
-	if n := c.nodes[name]; n.object == nil && len(n.pods) == 0 {
+	if n := c.nodes[name]; n.object == nil && len(n.pods)+len(n.promised) == 0 {
 		delete(c.nodes, name)
 	}
 }

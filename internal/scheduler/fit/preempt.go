@@ -2,7 +2,6 @@ package fit
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +18,7 @@ type Preemption struct {
 // Preempt finds the node where the fewest pods against their budgets, and then the
 // fewest and least important, would have to go for a pod to fit; nil when none would help, or the pod must not. It changes
 // nothing: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/.
+// A pod that AwaitsRoom needs none.
 func (c *Cluster) Preempt(p *Pod) *Preemption {
 	if policy := p.Object.Spec.PreemptionPolicy; policy != nil && *policy == corev1.PreemptNever || len(p.Object.Spec.SchedulingGates) > 0 {
 		return nil
@@ -28,11 +28,6 @@ func (c *Cluster) Preempt(p *Pod) *Preemption {
 		return nil
 	}
 	nodes := c.schedulable()
-	for _, n := range nodes {
-		if n.promised[p.UID] != nil && slices.ContainsFunc(slices.Collect(maps.Values(n.pods)), func(other *Pod) bool { return makesWay(other, p) }) {
-			return nil
-		}
-	}
 	var best *Preemption
 	for _, n := range nodes {
 		found := c.victims(p, need, nodes, n)
@@ -41,6 +36,27 @@ func (c *Cluster) Preempt(p *Pod) *Preemption {
 		}
 	}
 	return best
+}
+
+// AwaitsRoom says whether others are making way for a pod on the node that is promised
+// to it, where it will fit once all that are less important are gone.
+func (c *Cluster) AwaitsRoom(p *Pod) bool {
+	need, unusable := c.storage.needsOf(p)
+	if unusable != nil {
+		return false
+	}
+	nodes := c.schedulable()
+	for _, n := range nodes {
+		lower, going := map[types.UID]bool{}, false
+		for uid, other := range n.pods {
+			lower[uid] = other.Priority < p.Priority
+			going = going || makesWay(other, p)
+		}
+		if n.promised[p.UID] != nil && going && c.fitsWithout(p, need, nodes, n, lower) {
+			return true
+		}
+	}
+	return false
 }
 
 // victims returns who has to go from one node: all of lower priority, less those
@@ -128,14 +144,16 @@ func less(a, b *Preemption) bool {
 // of higher priority may take it, until the pod is assumed somewhere or released.
 func (c *Cluster) Promise(p *Pod, name string) {
 	c.Release(p.UID)
-	if n := c.nodes[name]; n != nil {
-		n.promised[p.UID] = p
-	}
+	c.at(name).promised[p.UID] = p
 }
 
-// Release takes a promise back.
-func (c *Cluster) Release(uid types.UID) {
-	for _, n := range c.nodes {
+// Release takes a promise back, and says whether there was one.
+func (c *Cluster) Release(uid types.UID) bool {
+	was := false
+	for name, n := range c.nodes {
+		was = was || n.promised[uid] != nil
 		delete(n.promised, uid)
+		c.sweep(name)
 	}
+	return was
 }
