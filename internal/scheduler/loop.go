@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -181,7 +182,7 @@ func (l *loop) write(ctx context.Context, p *fit.Pod, d fit.Decision) {
 // the claim this node's. It is decided on again when a claim or a volume changes.
 func (l *loop) await(ctx context.Context, p *fit.Pod, d fit.Decision) {
 	for _, claim := range d.Claims {
-		if claim.Annotations[volume.AnnSelectedNode] == d.Node {
+		if claim.Spec.VolumeName != "" || claim.Annotations[volume.AnnSelectedNode] == d.Node {
 			continue
 		}
 		l.log.V(1).Info("Selecting the node of a claim", "claim", claim.Namespace+"/"+claim.Name, "node", d.Node, "why", d.Why)
@@ -273,15 +274,17 @@ func (l *loop) setPod(object *corev1.Pod) {
 			l.kick()
 		}
 	case object.Spec.SchedulerName != "" && object.Spec.SchedulerName != corev1.DefaultSchedulerName:
-	case object.DeletionTimestamp != nil:
+	case object.DeletionTimestamp != nil && l.queue.parked[object.UID] != nil:
+		l.drop(object.UID)
+	case object.DeletionTimestamp != nil: // it may have been bound just now
 		l.queue.remove(object.UID)
 	default:
 		l.pending(object)
 	}
 }
 
-// pending takes in a pod that has no node. Only a change of its spec is a
-// reason to look at it before something else changes.
+// pending takes in a pod that has no node. Only a change of its spec or its labels,
+// which others may be averse to, is a reason to look at it before something else changes.
 func (l *loop) pending(object *corev1.Pod) {
 	it := l.queue.items[object.UID]
 	switch {
@@ -293,7 +296,7 @@ func (l *loop) pending(object *corev1.Pod) {
 		}
 		l.queue.add(p)
 		l.kick()
-	case equality.Semantic.DeepEqual(it.pod.Object.Spec, object.Spec):
+	case equality.Semantic.DeepEqual(it.pod.Object.Spec, object.Spec) && maps.Equal(it.pod.Object.Labels, object.Labels):
 		same := *it.pod
 		same.Object = object
 		it.pod = &same
@@ -315,8 +318,8 @@ func (l *loop) removePod(uid types.UID) {
 // drop forgets a pod and lets others have its place.
 func (l *loop) drop(uid types.UID) {
 	l.queue.remove(uid)
-	l.cluster.Release(uid)
-	if l.cluster.RemovePod(uid) {
+	released := l.cluster.Release(uid)
+	if l.cluster.RemovePod(uid) || released {
 		l.wake()
 	}
 }

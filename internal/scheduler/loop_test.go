@@ -328,6 +328,30 @@ func TestSocialPodsAreWoken(t *testing.T) {
 	})
 }
 
+// A pod that others keep away is looked at again when its labels change.
+func TestLabelsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		l.setNode(makeNode("a", func(n *corev1.Node) { n.Labels = map[string]string{"zone": "one"} }))
+		l.setPod(makePod("q", on("a"), func(p *corev1.Pod) {
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey: "zone", LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}},
+			}}}}
+		}))
+		l.setPod(makePod("p", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "db"} }))
+		synctest.Wait()
+		if len(api.bound) != 0 {
+			t.Fatalf("bound %v beside a pod that is averse to it", api.bound)
+		}
+		l.setPod(makePod("p", func(p *corev1.Pod) { p.Labels = map[string]string{"app": "web"} }))
+		synctest.Wait()
+		if api.bound["p"] != "a" {
+			t.Fatalf("bound %v: p was not looked at again", api.bound)
+		}
+	})
+}
+
 func TestOthersPodsAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &fakeAPI{bound: map[types.UID]string{}}

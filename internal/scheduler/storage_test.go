@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,52 @@ func waitForClaim(t *testing.T, failures int) {
 	synctest.Wait()
 	if len(api.bound) != 1 || api.bound["p"] != "a" {
 		t.Fatalf("bound %v: want p on a, and q nowhere", api.bound)
+	}
+}
+
+// A pod that waits keeps its place while its claim is seen bound and the volume is not
+// yet seen: its data is there. One that is being deleted does not.
+func TestPlaceOfPodThatWaits(t *testing.T) {
+	for name, gone := range map[string]bool{"the volume is late": false, "the pod is going": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { keepPlace(t, gone) })
+		})
+	}
+}
+
+func keepPlace(t *testing.T, gone bool) {
+	api := &fakeAPI{bound: map[types.UID]string{}}
+	l := start(t, api)
+	l.setNode(makeNode("a"))
+	waits, class := storagev1.VolumeBindingWaitForFirstConsumer, "local"
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class}}
+	l.learn(func(c *fit.Cluster) {
+		c.SetClass(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits})
+		c.SetClaim(claim)
+	})
+	uses := func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+	}
+	l.setPod(makePod("p", requests("1500m"), uses))
+	synctest.Wait()
+	l.setPod(makePod("q", requests("1500m"))) // which would fit where p waits
+	synctest.Wait()
+	want := map[types.UID]string{}
+	if gone {
+		l.setPod(makePod("p", requests("1500m"), uses, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }))
+		want["q"] = "a"
+	} else {
+		claim = claim.DeepCopy()
+		claim.Spec.VolumeName = "v"
+		metav1.SetMetaDataAnnotation(&claim.ObjectMeta, volume.AnnBindCompleted, "yes")
+		l.learn(func(c *fit.Cluster) { c.SetClaim(claim) })
+		synctest.Wait()
+		l.learn(func(c *fit.Cluster) { c.SetVolume(&corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}}) })
+		want["p"] = "a"
+	}
+	synctest.Wait()
+	if !maps.Equal(api.bound, want) {
+		t.Errorf("bound %v, want %v", api.bound, want)
 	}
 }
 

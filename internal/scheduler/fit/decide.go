@@ -15,8 +15,8 @@ type Decision struct {
 	Reason string // of the PodScheduled condition, when there is no node
 	Why    string // what decided, or the condition's message
 
-	// Claims are those of the pod that get a volume on the node; the pod can be
-	// given it once they are bound.
+	// Claims are those of the pod that get a volume on the node, or whose volume is
+	// yet to be seen; the pod can be given the node once they are bound.
 	Claims []*corev1.PersistentVolumeClaim
 
 	// Bound are those that have a volume, which this rests on.
@@ -60,6 +60,9 @@ func (c *Cluster) decide(p *Pod, kept string) Decision {
 			Reason: corev1.PodReasonUnschedulable,
 			Why:    fmt.Sprintf("0/%d nodes are available: %s. To mend: %s.", len(nodes), unusable.Reason, unusable.Mend),
 		}
+	}
+	if kept != "" && len(need.lost) > 0 { // one that is truly lost is said to be by its phase
+		return Decision{Node: kept, Why: "its volume is about to be seen", Claims: need.lost}
 	}
 	others := c.neighbourhood(p, nodes, nil)
 	var fitting []*node

@@ -53,7 +53,7 @@ func (c *Cluster) RemoveClass(name string) { delete(c.storage.classes, name) }
 type needs struct {
 	bound []*corev1.PersistentVolume      // where it must be
 	had   []*corev1.PersistentVolumeClaim // which have those
-	lost  bool                            // one of its claims names a volume that does not exist
+	lost  []*corev1.PersistentVolumeClaim // which have a volume that is not there, or not yet seen
 	open  []*corev1.PersistentVolumeClaim // which get a volume on the node that is chosen
 	alone []*corev1.PersistentVolumeClaim // which no other pod may use
 }
@@ -75,7 +75,7 @@ func (s *storage) needsOf(p *Pod) (needs, *Refusal) {
 			if bound := s.volumes[c.Spec.VolumeName]; bound != nil {
 				n.bound, n.had = append(n.bound, bound), append(n.had, c)
 			} else {
-				n.lost = true
+				n.lost = append(n.lost, c)
 			}
 		case c.Spec.VolumeName == "" && class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer:
 			n.open = append(n.open, c)
@@ -113,7 +113,7 @@ func (c *Cluster) storageRefusals(p *Pod, need needs, n *node) []Refusal {
 	refuse := func(reason, mend string, args ...any) []Refusal {
 		return []Refusal{{Node: n.object.Name, Reason: reason, Mend: fmt.Sprintf(mend, args...)}}
 	}
-	if need.lost {
+	if len(need.lost) > 0 {
 		return refuse("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)", "create the claim anew; its data is lost")
 	}
 	for _, v := range need.bound {
