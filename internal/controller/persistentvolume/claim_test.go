@@ -9,6 +9,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/storage/volume"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"windlass.dev/windlass/api/v1alpha1"
 )
@@ -155,5 +156,15 @@ func TestClaimPlans(t *testing.T) {
 				t.Errorf("no reason, or the claim was changed: %q", got.Why)
 			}
 		})
+	}
+}
+
+// TestClaimsOfNode: a claim is looked at when the node that is selected for it goes,
+// though it was ready when it was last seen.
+func TestClaimsOfNode(t *testing.T) {
+	reader := fake.NewClientBuilder().WithObjects(makeClaim("c", "1Gi", ofClass("local"), onNode("a")), makeClaim("d", "1Gi", ofClass("local"), onNode("b"))).Build()
+	gone := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
+	if got := claimsOfNode(t.Context(), reader, gone); len(got) != 1 || got[0].Name != "c" {
+		t.Errorf("looks at %v, want c", got)
 	}
 }
