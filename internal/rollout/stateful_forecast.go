@@ -89,6 +89,8 @@ func (f *statefulFuture) carryOut(steps []Step, wave *Wave) (acted bool) {
 		switch step := step.(type) {
 		case CreatePod:
 			f.create(step, wave)
+		case CreateClaims:
+			f.Claims = append(f.Claims, step.Claims...)
 		case DeletePod:
 			f.edit(step.Pod.UID, func(pod *corev1.Pod) { pod.DeletionTimestamp = &metav1.Time{Time: f.Now} })
 			f.move(wave, revisionOfPod(step.Pod), -1, step.Why)

@@ -110,7 +110,7 @@ func (d *statefulDraft) replaceFinished(s *slot) {
 }
 
 // repair gives a pod the labels by which it is found, which one that was adopted
-// may lack.
+// may lack, and one that has yet to start the claims that were deleted meanwhile.
 func (d *statefulDraft) repair(s *slot) {
 	missing := map[string]string{}
 	for key, value := range identityOf(s.name, s.ordinal) {
@@ -120,6 +120,9 @@ func (d *statefulDraft) repair(s *slot) {
 	}
 	if len(missing) > 0 {
 		d.do(LabelPod{Pod: s.pod, Labels: missing, Why: "it lacks labels of its name and number"})
+	}
+	if claims := d.missingClaims(s.ordinal); len(claims) > 0 && s.pod.Status.Phase == corev1.PodPending {
+		d.do(CreateClaims{Pod: s.pod, Claims: claims, Set: d.Set.Name, Why: "pod " + s.name + " waits for it"})
 	}
 }
 

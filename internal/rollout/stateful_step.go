@@ -37,6 +37,14 @@ type CreatePod struct {
 	Why    string
 }
 
+// CreateClaims makes claims of a pod that is there.
+type CreateClaims struct {
+	Pod    *corev1.Pod
+	Claims []*corev1.PersistentVolumeClaim
+	Set    string // the set's name
+	Why    string
+}
+
 // DeletePod deletes a pod with its own grace period. It must be done only while
 // the pod is as it was read: the name may have another one by now.
 type DeletePod struct {
@@ -90,11 +98,16 @@ func (s DeletePod) String() string  { return line("delete pod "+s.Pod.Name, s.Wh
 func (s LabelPod) String() string   { return line("label pod "+s.Pod.Name, s.Why) }
 
 func (s CreatePod) String() string {
-	what := "create pod " + s.Pod.Name
-	for i, claim := range s.Claims {
-		what += map[bool]string{true: " with claim ", false: ", "}[i == 0] + claim.Name
+	return line("create pod "+s.Pod.Name+listed(" with claim ", s.Claims), s.Why)
+}
+
+func (s CreateClaims) String() string { return line("create"+listed(" claim ", s.Claims), s.Why) }
+
+func listed(first string, claims []*corev1.PersistentVolumeClaim) (what string) {
+	for i, claim := range claims {
+		what += map[bool]string{true: first, false: ", "}[i == 0] + claim.Name
 	}
-	return line(what, s.Why)
+	return what
 }
 
 func (s OwnClaim) String() string {
@@ -145,6 +158,9 @@ func (LabelPod) Event() (Event, bool) { return Event{}, false }
 func (s CreatePod) Event() (Event, bool) {
 	return Event{corev1.EventTypeNormal, "SuccessfulCreate", fmt.Sprintf("create Pod %s in StatefulSet %s successful", s.Pod.Name, s.Set)}, true
 }
+
+// Event implements Step.
+func (CreateClaims) Event() (Event, bool) { return Event{}, false }
 
 // Event implements Step.
 func (s DeletePod) Event() (Event, bool) {

@@ -25,6 +25,35 @@ func TestClaimGoesBeforeVolume(t *testing.T) {
 	}
 }
 
+// TestClaimOfPodThatWaits: a claim that is deleted before its pod has started is made
+// again, for the pod waits for it; once the pod runs it is not.
+func TestClaimOfPodThatWaits(t *testing.T) {
+	for phase, want := range map[corev1.PodPhase]int{corev1.PodPending: 1, corev1.PodRunning: 0} {
+		w := newStatefulWorld("db")
+		w.set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{}}
+		w.set.Spec.VolumeClaimTemplates[0].Name = "data"
+		w.set.Spec.Replicas = ptr.To[int32](1)
+		act := func() {
+			for _, step := range w.decide().Steps {
+				if err := w.carryOut(step); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		act()
+		act()
+		if len(w.pods) != 1 || len(w.claims) != 1 {
+			t.Fatalf("%d pods, %d claims", len(w.pods), len(w.claims))
+		}
+		w.pods[0].Status.Phase = phase
+		w.claims = nil
+		act()
+		if len(w.claims) != want {
+			t.Errorf("%s: %d claims, want %d", phase, len(w.claims), want)
+		}
+	}
+}
+
 // TestRevisionNames: they can be labels, however long the set's name is, and one
 // that is taken is passed over.
 func TestRevisionNames(t *testing.T) {

@@ -62,12 +62,10 @@ func (w *statefulWorld) snapshot() StatefulSnapshot {
 // carryOut does a step, unless what it rests on has changed.
 func (w *statefulWorld) carryOut(step Step) error {
 	switch step := step.(type) {
+	case CreateClaims:
+		w.makeClaims(step.Claims)
 	case CreatePod:
-		for _, claim := range step.Claims {
-			if w.claim(claim.Name) == nil {
-				w.claims = append(w.claims, w.give(claim.DeepCopy(), claim.Name).(*corev1.PersistentVolumeClaim))
-			}
-		}
+		w.makeClaims(step.Claims)
 		if w.pod(step.Pod.Name) != nil {
 			return errThere
 		}
@@ -145,6 +143,14 @@ func (w *statefulWorld) edits(pod *corev1.Pod, change func(*corev1.Pod)) error {
 
 func (w *statefulWorld) pod(name string) *corev1.Pod {
 	return named(w.pods, name)
+}
+
+func (w *statefulWorld) makeClaims(claims []*corev1.PersistentVolumeClaim) {
+	for _, claim := range claims {
+		if w.claim(claim.Name) == nil {
+			w.claims = append(w.claims, w.give(claim.DeepCopy(), claim.Name).(*corev1.PersistentVolumeClaim))
+		}
+	}
 }
 
 func (w *statefulWorld) claim(name string) *corev1.PersistentVolumeClaim {

@@ -16,8 +16,23 @@ import (
 
 // createPod makes the claims of a pod that are missing, and the pod.
 func (w *work) createPod(ctx context.Context, step rollout.CreatePod) error {
-	for _, claim := range step.Claims {
-		what := fmt.Sprintf("Claim %s Pod %s in StatefulSet %s", claim.Name, step.Pod.Name, step.Set)
+	if err := w.createClaims(ctx, step.Claims, step.Pod.Name, step.Set); err != nil {
+		return err
+	}
+	err := w.client.Create(ctx, step.Pod.DeepCopy())
+	if apierrors.IsAlreadyExists(err) && w.isOurs(ctx, step.Pod) {
+		return fmt.Errorf("create pod %s: %w", step.Pod.Name, loop.ErrStale)
+	}
+	if err != nil {
+		return w.notCreated(fmt.Sprintf("Pod %s in StatefulSet %s", step.Pod.Name, step.Set), step.Pod, err)
+	}
+	return nil
+}
+
+// createClaims makes those claims of a pod that are missing.
+func (w *work) createClaims(ctx context.Context, claims []*corev1.PersistentVolumeClaim, pod, set string) error {
+	for _, claim := range claims {
+		what := fmt.Sprintf("Claim %s Pod %s in StatefulSet %s", claim.Name, pod, set)
 		err := w.client.Create(ctx, claim.DeepCopy())
 		switch {
 		case apierrors.IsAlreadyExists(err): // made by hand, or by a process that died
@@ -26,13 +41,6 @@ func (w *work) createPod(ctx context.Context, step rollout.CreatePod) error {
 		default:
 			w.recorder.Eventf(w.set, corev1.EventTypeNormal, "SuccessfulCreate", "create %s success", what)
 		}
-	}
-	err := w.client.Create(ctx, step.Pod.DeepCopy())
-	if apierrors.IsAlreadyExists(err) && w.isOurs(ctx, step.Pod) {
-		return fmt.Errorf("create pod %s: %w", step.Pod.Name, loop.ErrStale)
-	}
-	if err != nil {
-		return w.notCreated(fmt.Sprintf("Pod %s in StatefulSet %s", step.Pod.Name, step.Set), step.Pod, err)
 	}
 	return nil
 }

@@ -59,12 +59,12 @@ func (r *reconciler) decide(ctx context.Context, request ctrl.Request, taken []*
 	return snapshot, rollout.DecideStateful(snapshot), nil
 }
 
-// irrevocable says whether a plan makes or deletes a pod, or ties a claim to what
-// may go.
+// irrevocable says whether a plan makes or deletes a pod, makes claims of one, or ties
+// a claim to what may go.
 func irrevocable(plan rollout.Plan) bool {
 	for _, step := range plan.Steps {
 		switch step.(type) {
-		case rollout.CreatePod, rollout.DeletePod, rollout.OwnClaim, rollout.DeleteRevision:
+		case rollout.CreatePod, rollout.CreateClaims, rollout.DeletePod, rollout.OwnClaim, rollout.DeleteRevision:
 			return true
 		}
 	}

@@ -51,6 +51,8 @@ func (w *work) do(ctx context.Context, step rollout.Step) error {
 		return w.delete(ctx, step.Revision)
 	case rollout.CreatePod:
 		return w.createPod(ctx, step)
+	case rollout.CreateClaims:
+		return w.createClaims(ctx, step.Claims, step.Pod.Name, step.Set)
 	case rollout.DeletePod:
 		return w.deletePod(ctx, step)
 	case rollout.SetStatefulStatus:

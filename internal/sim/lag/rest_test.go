@@ -104,6 +104,9 @@ func (w *world) atRest() {
 		case p.DeletionTimestamp != nil:
 			w.fault("pod %s is still going", p.Name)
 		case p.Spec.NodeName == "":
+			if name := "data-" + p.Name; p.Labels["app"] == "db" && find[*corev1.PersistentVolumeClaim](w.api, "default", name) == nil {
+				w.fault("pod %s waits for claim %s, which nobody makes", p.Name, name)
+			}
 			f := fit.NewPod(p)
 			if d := c.Decide(f); d.Node != "" {
 				w.fault("pod %s waits though it fits on %s (%d claims open)", p.Name, d.Node, len(d.Claims))
