@@ -106,6 +106,9 @@ var (
 	otherBackOff  = backOff{500 * time.Millisecond, 30 * time.Second}
 )
 
+// writeBackOff is that of statuses: others wait for them as soon as the API answers.
+var writeBackOff = backOff{500 * time.Millisecond, 2 * time.Second}
+
 // Failure is what is remembered of an act that failed, until it succeeds.
 type Failure struct {
 	Reason  string // as in a container's waiting state, "ErrImagePull"

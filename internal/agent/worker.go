@@ -369,7 +369,7 @@ func (w *worker) wrote(want *report, written *corev1.Pod, err error) {
 	w.writing, w.dirtySince = false, time.Time{}
 	if err != nil {
 		w.writeFails++
-		w.writeAgain = time.Now().Add(otherBackOff.delay(w.writeFails))
+		w.writeAgain = time.Now().Add(writeBackOff.delay(w.writeFails))
 		w.agent.cfg.Log.Warn("Writing a pod's status", "pod", w.pod.Namespace+"/"+w.pod.Name, "err", err)
 		return
 	}

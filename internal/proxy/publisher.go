@@ -18,6 +18,9 @@ import (
 	"windlass.dev/windlass/api/v1alpha1"
 )
 
+// publishMost is the wait after many writes that failed: drains wait for what is published.
+const publishMost = time.Second
+
 // publisher writes the version that is in the kernel to the node's Lease, so
 // that whoever waits to stop a pod knows. It writes while the loop goes on,
 // and of versions that come while it writes only the last.
@@ -77,7 +80,7 @@ func (p *publisher) run(ctx context.Context) {
 		if err != nil {
 			p.log.Error("applied version not published; will try again", "version", version, "error", err, "after", wait)
 			retry = time.After(wait)
-			wait = min(2*wait, retryMost)
+			wait = min(2*wait, publishMost)
 			continue
 		}
 		p.mu.Lock()

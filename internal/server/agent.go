@@ -151,9 +151,16 @@ func newAgentCluster(config *rest.Config, node string) (cluster.Cluster, error) 
 	}
 	mapper := staticMapper(kinds)
 	config.WarningHandlerWithContext = rest.NoWarnings{}
+	waiting := rest.CopyConfig(config)
+	waiting.Transport = patient{config.Transport}
+	watcher, err := rest.HTTPClientFor(waiting)
+	if err != nil {
+		return nil, fmt.Errorf("make the client of the cache: %w", err)
+	}
 	api, err := cluster.New(config, func(o *cluster.Options) {
 		o.Scheme = kinds
 		o.MapperProvider = func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil }
+		o.Cache.HTTPClient = watcher
 		o.Cache.DefaultTransform = cache.TransformStripManagedFields()
 		o.Cache.ByObject = map[client.Object]cache.ByObject{
 			&corev1.Pod{}:           {Field: fields.OneTermEqualSelector("spec.nodeName", node)},
