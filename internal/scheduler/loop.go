@@ -136,11 +136,12 @@ func (l *loop) makeRoom(p *fit.Pod) *fit.Preemption {
 		return nil
 	}
 	room := l.cluster.Preempt(p)
-	if l.cluster.Release(p.UID) {
-		l.wake()
-	}
+	promised := l.cluster.Release(p.UID)
 	if room != nil {
 		l.cluster.Promise(p, room.Node)
+	}
+	if promised != "" && (room == nil || room.Node != promised) {
+		l.wake()
 	}
 	return room
 }
@@ -318,8 +319,8 @@ func (l *loop) removePod(uid types.UID) {
 // drop forgets a pod and lets others have its place.
 func (l *loop) drop(uid types.UID) {
 	l.queue.remove(uid)
-	released := l.cluster.Release(uid)
-	if l.cluster.RemovePod(uid) || released {
+	promised := l.cluster.Release(uid)
+	if l.cluster.RemovePod(uid) || promised != "" {
 		l.wake()
 	}
 }

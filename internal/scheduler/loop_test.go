@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
 // fakeAPI keeps bindings and reports. Its cache lags: what it has is shown to
@@ -303,6 +305,28 @@ func TestPreemptionGoesOn(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While it is not seen yet that others make way, pods that wait for that do not wake
+// each other.
+func TestPreemptionIsCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &fakeAPI{bound: map[types.UID]string{}}
+		l := start(t, api)
+		for _, name := range []string{"a", "b"} {
+			l.setNode(makeNode(name))
+			l.setPod(makePod("low-"+name, requests("1500m"), on(name)))
+		}
+		for _, name := range []string{"p", "q"} {
+			l.setPod(makePod(name, requests("1500m"), func(p *corev1.Pod) { p.Spec.Priority = new(int32); *p.Spec.Priority = 10 }))
+		}
+		synctest.Wait()
+		l.learn(func(*fit.Cluster) {}) // all that wait are looked at again
+		synctest.Wait()
+		if n := len(api.preempted); n < 2 || n > 4 {
+			t.Errorf("preempted %v", api.preempted)
+		}
+	})
 }
 
 // A pod that has to be beside others is looked at again when one is placed.

@@ -147,13 +147,14 @@ func (c *Cluster) Promise(p *Pod, name string) {
 	c.at(name).promised[p.UID] = p
 }
 
-// Release takes a promise back, and says whether there was one.
-func (c *Cluster) Release(uid types.UID) bool {
-	was := false
+// Release takes a promise back, and says of which node; "" when there was none.
+func (c *Cluster) Release(uid types.UID) (node string) {
 	for name, n := range c.nodes {
-		was = was || n.promised[uid] != nil
-		delete(n.promised, uid)
-		c.sweep(name)
+		if n.promised[uid] != nil {
+			node = name
+			delete(n.promised, uid)
+			c.sweep(name)
+		}
 	}
-	return was
+	return node
 }
