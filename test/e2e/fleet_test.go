@@ -19,7 +19,7 @@ import (
 func newFleet(t *testing.T, agents int, agentArgs ...string) *harness.Fleet {
 	t.Helper()
 	f, err := harness.NewFleet(harness.FleetConfig{Binary: setup.binary, Kubectl: setup.kubectl, Dir: t.TempDir(), Agents: agents,
-		ServerArgs: []string{keepImages}, AgentArgs: append([]string{keepImages}, agentArgs...)})
+		ServerArgs: otherDisk, AgentArgs: slices.Concat(otherDisk, agentArgs)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func prepare(ctx context.Context, dir string) error {
 	if setup.speaker, err = harness.Build(root, dir, "./test/e2e/speaker"); err != nil {
 		return err
 	}
-	setup.shared = newCluster(filepath.Join(dir, "shared"), keepImages)
+	setup.shared = newCluster(filepath.Join(dir, "shared"), otherDisk...)
 	if err := mirrorHub(setup.shared.Dir); err != nil {
 		return err
 	}
@@ -132,9 +132,9 @@ func mirrorHub(data string) error {
 	return os.WriteFile(filepath.Join(data, "registries.conf"), []byte(conf), 0o600)
 }
 
-// keepImages has a node delete no unused images, which later tests need, when the
-// disk of this machine is full by other things.
-const keepImages = "--image-gc-high-threshold=100"
+// otherDisk has a node neither delete unused images, which later tests need, nor
+// be short of disk when the disk of this machine is full by other things.
+var otherDisk = []string{"--image-gc-high-threshold=100", "--eviction-hard=memory.available<100Mi"}
 
 func newCluster(dir string, args ...string) *harness.Cluster {
 	return &harness.Cluster{Binary: setup.binary, Dir: dir, Kubectl: setup.kubectl, Args: args}
@@ -169,7 +169,7 @@ func images() []harness.Image {
 // network namespace of its own.
 func ownCluster(t *testing.T, args ...string) *harness.Cluster {
 	t.Helper()
-	return ownClusterOn(t, filepath.Join(t.TempDir(), "data"), args...)
+	return ownClusterOn(t, filepath.Join(t.TempDir(), "data"), slices.Concat(otherDisk, args)...)
 }
 
 // ownClusterOn is ownCluster with a data directory of the test's choice.
