@@ -18,6 +18,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/ptr"
@@ -45,8 +46,8 @@ type world struct {
 	t        *testing.T
 	machines []*machine
 	faults   []string
-	remade   map[string]bool // claims that a user deleted, by name
-	deleted  bool            // some pod was
+	remade   map[string]bool         // claims that a user deleted, by name
+	since    map[types.UID]time.Time // that pods have their nodes
 	began    time.Time
 
 	scheduler, controllers func() // end them
@@ -100,7 +101,7 @@ func live(t *testing.T, seed uint64) {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	a := newAPI(rand.New(rand.NewPCG(seed, 1)))
-	w := &world{t: t, network: network{api: a, calm: &atomic.Bool{}, cut: &atomic.Bool{}}, remade: map[string]bool{}, began: time.Now()}
+	w := &world{t: t, network: network{api: a, calm: &atomic.Bool{}, cut: &atomic.Bool{}}, remade: map[string]bool{}, since: map[types.UID]time.Time{}, began: time.Now()}
 	a.bound = w.bound
 	waits := storagev1.VolumeBindingWaitForFirstConsumer
 	for _, o := range []client.Object{
@@ -207,6 +208,7 @@ func (w *world) collect(ctx context.Context) {
 	for pause(ctx, time.Duration(100+w.api.draw(1000))*time.Millisecond) == nil {
 		for _, c := range objects[*corev1.PersistentVolumeClaim](w.api) {
 			if c.DeletionTimestamp == nil && len(c.OwnerReferences) > 0 && !slices.ContainsFunc(objects[*corev1.Pod](w.api), func(p *corev1.Pod) bool { return p.UID == c.OwnerReferences[0].UID }) {
+				w.remade[c.Name] = true
 				_ = w.api.remove(c, &client.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &c.UID}})
 			}
 		}
@@ -247,7 +249,6 @@ func (w *world) something() {
 	case 13:
 		set := find[*appsv1.ReplicaSet](w.api, "default", "web").DeepCopy()
 		set.Spec.Replicas = ptr.To(int32(w.api.draw(6)))
-		w.deleted = true
 		must(w.api.change(set, false))
 	case 14:
 		w.scheduler()
@@ -283,7 +284,6 @@ func (w *world) deletePod() {
 		return
 	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return strings.Compare(string(a.UID), string(b.UID)) })
-	w.deleted = true
 	must(w.api.remove(pods[w.api.draw(len(pods))], &client.DeleteOptions{}))
 }
 
@@ -316,7 +316,6 @@ func (w *world) user() {
 func (w *world) urgent() {
 	t := template("urgent", []string{"700m", "900m"}[w.api.draw(2)])
 	t.Spec.Priority = ptr.To[int32](1000)
-	w.deleted = true
 	w.make(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("urgent-", w.api.draw(2)), Labels: t.Labels}, Spec: t.Spec})
 }
 

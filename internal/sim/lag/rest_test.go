@@ -2,6 +2,7 @@ package lag
 
 import (
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ func cpuOf(pod *corev1.Pod) int64 {
 
 // bound holds what must be true of a binding, whatever the scheduler knew; the API is locked.
 func (w *world) bound(pod *corev1.Pod, node string) {
+	w.since[pod.UID] = time.Now()
 	used := cpuOf(pod)
 	for _, o := range w.api.objects {
 		other, is := o.(*corev1.Pod)
@@ -115,11 +117,21 @@ func (w *world) atRest() {
 			} else if *verbose {
 				w.t.Logf("pod %s waits: %s", p.Name, d.Why)
 			}
+		case w.lostClaim(p): // in the moment of the binding: Kubernetes leaves such a pod to its user too
 		case p.Status.Phase != corev1.PodRunning:
 			w.fault("pod %s on %s does not run", p.Name, p.Spec.NodeName)
 		}
 	}
 	w.complete(pods)
+}
+
+// lostClaim says whether a pod got its node while its claim was being deleted: the claim
+// that has the name now is younger than that.
+func (w *world) lostClaim(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+		claim := find[*corev1.PersistentVolumeClaim](w.api, "default", v.PersistentVolumeClaim.ClaimName)
+		return claim == nil || claim.CreationTimestamp.After(w.since[p.UID])
+	})
 }
 
 // complete: each set has its pods, unless one of them waits.
