@@ -208,11 +208,18 @@ func (w *world) collect(ctx context.Context) {
 	for pause(ctx, time.Duration(100+w.api.draw(1000))*time.Millisecond) == nil {
 		for _, c := range objects[*corev1.PersistentVolumeClaim](w.api) {
 			if c.DeletionTimestamp == nil && len(c.OwnerReferences) > 0 && !slices.ContainsFunc(objects[*corev1.Pod](w.api), func(p *corev1.Pod) bool { return p.UID == c.OwnerReferences[0].UID }) {
-				w.remade[c.Name] = true
+				w.forget(c.Name)
 				_ = w.api.remove(c, &client.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &c.UID}})
 			}
 		}
 	}
+}
+
+// forget notes that a claim is deleted.
+func (w *world) forget(name string) {
+	w.api.mu.Lock()
+	defer w.api.mu.Unlock()
+	w.remade[name] = true
 }
 
 // something happens.
@@ -294,7 +301,7 @@ func (w *world) deleteClaim() {
 	}
 	slices.SortFunc(claims, func(a, b *corev1.PersistentVolumeClaim) int { return strings.Compare(a.Name, b.Name) })
 	c := claims[w.api.draw(len(claims))]
-	w.remade[c.Name] = true
+	w.forget(c.Name)
 	must(w.api.remove(c, &client.DeleteOptions{}))
 }
 
