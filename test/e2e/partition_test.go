@@ -128,7 +128,8 @@ func theOnly(t *testing.T, c *harness.Cluster, app, node string) string {
 // TestPartition: a machine that nobody hears of, but that lives, keeps its pods;
 // the others do without it and send it nothing; at no time are there two pods of
 // a name; and once it is back all is whole, with its data. A cut that is shorter
-// than the node's Lease changes nothing. Machines whose Nodes are deleted are
+// than the node's Lease changes nothing, nor does a server that sleeps for longer: it
+// holds nothing against the machines that it could not hear. Machines whose Nodes are deleted are
 // nodes no more: their pods are made elsewhere, they end what they run, and join
 // anew by a token.
 func TestPartition(t *testing.T) {
@@ -188,23 +189,32 @@ func TestPartition(t *testing.T) {
 		}
 	}
 
-	before, running, heard := everything(), loads(), renewed()
-	plug(f.Cut)
-	time.Sleep(1500 * time.Millisecond) // the cut itself, of less than the Lease
-	plug(f.Heal)
-	eventually(t, time.Minute, func() string {
-		if now := renewed(); now == heard {
-			return "nothing is heard of the machine since " + now
+	for what, happen := range map[string]func() error{
+		"a short cut": func() error {
+			plug(f.Cut)
+			time.Sleep(1500 * time.Millisecond) // the cut itself, of less than the Lease
+			return f.Heal(1)
+		},
+		"a server that slept": func() error { return c.Doze(10 * time.Second) }, // more than the Lease
+	} {
+		before, running, heard := everything(), loads(), renewed()
+		if err := happen(); err != nil {
+			t.Fatal(err)
 		}
-		return ""
-	})
-	unharmed("during a short cut", running)
-	if after := everything(); after != before {
-		t.Errorf("a short cut has changed\n%s\nto\n%s", before, after)
+		eventually(t, time.Minute, func() string {
+			if now := renewed(); now == heard {
+				return "nothing is heard of the machine since " + now
+			}
+			return ""
+		})
+		unharmed("during "+what, running)
+		if after := everything(); after != before {
+			t.Errorf("%s has changed\n%s\nto\n%s", what, before, after)
+		}
 	}
 
 	oldDB, oldStore, wrote := uid(db), uid(store), starts()
-	running = loads()
+	running := loads()
 	plug(f.Cut)
 	eventually(t, time.Minute, func() string {
 		if status := kubectl(t, c, "get", "node", cut.Name, "--no-headers"); !strings.Contains(status, "NotReady") {

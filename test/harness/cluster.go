@@ -126,6 +126,16 @@ func (c *Cluster) Kill() error {
 	return nil
 }
 
+// Doze stops the server where it stands, and lets it go on after so long: a machine
+// that slept.
+func (c *Cluster) Doze(d time.Duration) error {
+	if err := c.server.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	time.Sleep(d)
+	return c.server.Process.Signal(syscall.SIGCONT)
+}
+
 // Stop ends the server in order; containers stay.
 func (c *Cluster) Stop() error {
 	if err := c.server.Process.Signal(syscall.SIGTERM); err != nil {
