@@ -20,6 +20,7 @@ const (
 
 	ctaTupleOriginal = 1
 	ctaTupleReply    = 2
+	ctaStatus        = 3
 	ctaID            = 12
 	ctaZone          = 18
 	ctaFilter        = 25
@@ -36,6 +37,8 @@ const (
 
 	ctaFilterOriginal = 1
 	ctaFilterReply    = 2
+
+	statusAnswered = 1 << 1 // IPS_SEEN_REPLY
 
 	filterIPSource    = 1 << 0
 	filterProtoNumber = 1 << 3
@@ -122,6 +125,7 @@ func readFlow(message []byte) (flow Flow, handle []netlink.Attribute, err error)
 		return flow, nil, err
 	}
 	var original, reply tuple
+	answered := false
 	for _, a := range attributes {
 		switch a.Type &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER) {
 		case ctaTupleOriginal:
@@ -133,11 +137,13 @@ func readFlow(message []byte) (flow Flow, handle []netlink.Attribute, err error)
 				return flow, nil, err
 			}
 			handle = append(handle, a)
+		case ctaStatus:
+			answered = len(a.Data) == 4 && binary.BigEndian.Uint32(a.Data)&statusAnswered != 0
 		case ctaID, ctaZone:
 			handle = append(handle, a)
 		}
 	}
-	return Flow{Protocol: original.protocol, Client: original.source, Destination: original.destination, Server: reply.source}, handle, nil
+	return Flow{Protocol: original.protocol, Client: original.source, Destination: original.destination, Server: reply.source, Answered: answered}, handle, nil
 }
 
 // tuple is one direction of an entry.

@@ -91,8 +91,10 @@
 // ([v1alpha1.AnnotationAwaitedVersion]).
 //
 // Connections to an endpoint that leaves go on. Its UDP flows are forgotten, so
-// that their clients find another, and when its pod is no more, so is whatever
-// the kernel still knows of connections to it (see [Sweep]).
+// that their clients find another, and so are, after a moment, the connections
+// that it has not answered: it may have died without a word, and when their
+// clients ask again they find another, too. When its pod is no more, so is
+// whatever the kernel still knows of connections to it (see [Sweep]).
 //
 // # What the host must have
 //

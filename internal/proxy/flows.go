@@ -11,6 +11,7 @@ type Flow struct {
 	Client      netip.AddrPort // where the first packet came from
 	Destination netip.AddrPort // where it was sent
 	Server      netip.AddrPort // who answers, after translation
+	Answered    bool           // it has
 }
 
 // Flows is the edge to connection tracking: Conntrack is the real one and
@@ -26,12 +27,15 @@ type Flows interface {
 //
 // Connections that can end by themselves are left to do so. But datagrams have
 // no end: a client that goes on sending from one port would stay with an
-// endpoint that left for as long as it sends. And what is left of any kind to
+// endpoint that left for as long as it sends. What is left of any kind to
 // the address of a pod that is no more answers nobody: a client that takes the
-// same port again would be led there.
+// same port again would be led there. And a connection that nobody has answered
+// is not one yet: its client asks again, after a second at first, and would ask
+// a dead machine until it gives up. Forgotten, it is led to another endpoint.
 type Sweep struct {
-	Gone      []netip.Addr            // pods that are no more
-	datagrams map[slot]datagramTarget // what UDP ways in of changed Services lead to
+	Gone       []netip.Addr            // pods that are no more
+	Unanswered []netip.AddrPort        // who has left: what they have not answered
+	datagrams  map[slot]datagramTarget // what UDP ways in of changed Services lead to
 }
 
 // datagramTarget is where the datagrams of one way in may go, and may no more.
@@ -41,7 +45,9 @@ type datagramTarget struct {
 }
 
 // Empty says that there is nothing to forget.
-func (s Sweep) Empty() bool { return len(s.Gone) == 0 && len(s.datagrams) == 0 }
+func (s Sweep) Empty() bool {
+	return len(s.Gone) == 0 && len(s.Unanswered) == 0 && len(s.datagrams) == 0
+}
 
 // sweepAfter returns what of earlier flows must be forgotten after the rules
 // changed from those of one Ruleset to another's. Of pods that are no more it
@@ -65,6 +71,26 @@ func sweepAfter(old, next []*Part, gone []netip.Addr) Sweep {
 		}
 	})
 	return sweep
+}
+
+// leftBetween returns the TCP endpoints that rules led to before and do not now.
+func leftBetween(old, next []*Part) []netip.AddrPort {
+	var left []netip.AddrPort
+	differing(old, next, func(old, next *Part) {
+		now := next.connectionTargets()
+		left = append(left, slices.DeleteFunc(old.connectionTargets(), func(t netip.AddrPort) bool { return slices.Contains(now, t) })...)
+	})
+	return sortedUnique(left)
+}
+
+// connectionTargets returns the endpoints of all TCP ways into a part.
+func (p *Part) connectionTargets() (targets []netip.AddrPort) {
+	for _, e := range p.Elements {
+		if e.Goto != "" && e.Key.Protocol == TCP {
+			targets = append(targets, p.targets(e.Goto)...)
+		}
+	}
+	return targets
 }
 
 // datagramTargets returns the endpoints of each UDP way into a part.
@@ -115,6 +141,18 @@ func (s Sweep) Apply(flows Flows) (int, error) {
 	forgotten := 0
 	for _, address := range s.Gone {
 		n, err := flows.Forget(0, address, func(f Flow) bool { return f.Server.Addr() == address && f.Destination.Addr() != address })
+		if forgotten += n; err != nil {
+			return forgotten, err
+		}
+	}
+	if len(s.Unanswered) > 0 {
+		only := netip.Addr{} // all are looked at in one go
+		if len(s.Unanswered) == 1 {
+			only = s.Unanswered[0].Addr()
+		}
+		n, err := flows.Forget(TCP, only, func(f Flow) bool {
+			return !f.Answered && f.Destination != f.Server && slices.Contains(s.Unanswered, f.Server)
+		})
 		if forgotten += n; err != nil {
 			return forgotten, err
 		}

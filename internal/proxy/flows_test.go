@@ -72,7 +72,7 @@ func TestFlows(t *testing.T) {
 }
 
 func flow(protocol Protocol, from, to, server string) Flow {
-	return Flow{protocol, netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), netip.MustParseAddrPort(server)}
+	return Flow{Protocol: protocol, Client: netip.MustParseAddrPort(from), Destination: netip.MustParseAddrPort(to), Server: netip.MustParseAddrPort(server)}
 }
 
 func entryOf(f Flow) *netlink.ConntrackFlow {
@@ -214,6 +214,49 @@ func expectAnswer(t testing.TB, conn net.Conn, want string) {
 	}
 }
 
+// TestUnansweredFollow: a connection to an endpoint that died without a word is led
+// to another once the rules and the sweep are through, when its client asks again.
+func TestUnansweredFollow(t *testing.T) {
+	top := newTopology(t)
+	top.pod("10.42.0.6").serve("two", ":8080")
+	dead := netip.MustParseAddr("10.42.0.5")
+	top.node.do(func() { // nobody says that it is not there
+		bridge, err := netlink.LinkByName(testNode.Bridge)
+		top.node.must(err)
+		top.node.must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: bridge.Attrs().Index, State: netlink.NUD_PERMANENT,
+			IP: dead.AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 5}}))
+	})
+	old := Compile(parseState(t, web+"10.42.0.5"))
+	top.node.must(top.table.Set(old))
+	answered := make(chan string, 1)
+	go top.node.do(func() {
+		conn, err := net.DialTimeout("tcp4", "127.0.0.1:30080", time.Minute)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		name, _, err := talk(conn)
+		answered <- fmt.Sprint(name, err)
+	})
+	conntrack := NewConntrack(int(top.node.handle))
+	eventually(t, func() error {
+		waits := 0
+		if _, err := conntrack.Forget(TCP, dead, func(Flow) bool { waits++; return false }); err != nil || waits != 1 {
+			return fmt.Errorf("%d connections wait for the dead endpoint, %w", waits, err)
+		}
+		return nil
+	})
+	next := Compile(parseState(t, web+"10.42.0.6"))
+	top.node.must(top.table.Set(next))
+	if n, err := (Sweep{Unanswered: leftBetween(old.Parts, next.Parts)}).Apply(conntrack); n != 1 || err != nil {
+		t.Fatalf("forgot %d, %v, want 1", n, err)
+	}
+	if got := <-answered; got != "two<nil>" {
+		t.Errorf("the client heard %s", got)
+	}
+}
+
 // TestPortOfADeadConnection: a pod went without a word, so that the kernel still
 // knows a connection to it; a client that takes the same port again is served
 // by another pod, once the sweep is through.
@@ -296,7 +339,11 @@ func TestLiveConnectionStays(t *testing.T) {
 	old, conn := top.converse(web+"10.42.0.5", "tcp4", "127.0.0.1:30080")
 	next := Compile(parseState(t, web+"10.42.0.5 terminating serving unready\n10.42.0.6"))
 	top.node.must(top.table.Set(next))
-	if n, err := sweepAfter(old.Parts, next.Parts, nil).Apply(NewConntrack(int(top.node.handle))); n != 0 || err != nil {
+	sweep := sweepAfter(old.Parts, next.Parts, nil)
+	if sweep.Unanswered = leftBetween(old.Parts, next.Parts); len(sweep.Unanswered) != 1 {
+		t.Errorf("%v left, want one", sweep.Unanswered)
+	}
+	if n, err := sweep.Apply(NewConntrack(int(top.node.handle))); n != 0 || err != nil {
 		t.Errorf("forgot %d, %v, want none", n, err)
 	}
 	expectAnswer(t, conn, "one")

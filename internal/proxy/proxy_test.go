@@ -247,6 +247,30 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestUnansweredAreForgotten: what an endpoint that left has not answered is
+// forgotten; what it has, and what others have not yet, stays.
+func TestUnansweredAreForgotten(t *testing.T) {
+	kernel, api := NewMemory(), newInformers(t)
+	answered := flow(TCP, "10.42.0.9:2", "10.43.0.10:80", "10.42.0.6:8080")
+	answered.Answered = true
+	flows := &MemoryFlows{Flows: []Flow{
+		flow(TCP, "10.42.0.9:1", "10.43.0.10:80", "10.42.0.6:8080"), answered,
+		flow(TCP, "10.42.0.9:3", "10.43.0.10:80", "10.42.0.5:8080"),
+		flow(TCP, "10.42.0.9:4", "10.42.0.6:8080", "10.42.0.6:8080"), // by no Service
+	}}
+	lines := webService + "slice web/a port=8080 version=5\n10.42.0.5\n10.42.0.6"
+	api.put(lines)
+	p := run(t, Config{Kernel: kernel, Flows: flows, Cache: api})
+	p.waitRules(kernel, lines)
+	api.put("slice web/a port=8080 version=8\n10.42.0.5")
+	eventually(t, func() error {
+		if n := p.Stats().Forgotten; n != 1 {
+			return fmt.Errorf("%d connections are forgotten, want one", n)
+		}
+		return nil
+	})
+}
+
 // TestAwaited: a version is published also when an agent asks for it, once it
 // is in the kernel, whatever its endpoints are.
 func TestAwaited(t *testing.T) {

@@ -3,8 +3,14 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
+	"time"
 )
+
+// answerWithin is how long an endpoint that left has to answer connections that
+// were sent to it until then: one that lives answers within milliseconds.
+const answerWithin = 300 * time.Millisecond
 
 // sweeper forgets flows one Sweep after the other, beside the loop: a busy
 // machine has many, and no change of rules waits for that.
@@ -30,6 +36,14 @@ func (s *sweeper) add(sweep Sweep) {
 	s.pending = append(s.pending, sweep)
 	s.mu.Unlock()
 	notify(s.wake)
+}
+
+// addLater forgets, after a while, the connections that endpoints which left have not
+// answered by then.
+func (s *sweeper) addLater(left []netip.AddrPort) {
+	if len(left) > 0 {
+		time.AfterFunc(answerWithin, func() { s.add(Sweep{Unanswered: left}) })
+	}
 }
 
 func (s *sweeper) count() int {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,11 +38,13 @@ metadata: {name: web}
 spec: {type: NodePort, selector: {run: web}, ports: [{port: 80, nodePort: 30096}]}
 `
 
-// beat is how often a request is sent, whatever becomes of those before it, and
-// patience how long each may take.
+// beat is how often a request is sent, whatever becomes of those before it, patience
+// how long each may take, and late from when on it is told as one that was not
+// answered at once.
 const (
 	beat     = 10 * time.Millisecond
-	patience = 2 * time.Second
+	patience = 15 * time.Second
+	late     = 500 * time.Millisecond
 )
 
 // deathByDefault is one death of a node with the settings that nobody changed.
@@ -73,13 +76,13 @@ func (b *bench) deaths(ctx context.Context, lease time.Duration, toleration, tim
 				return err
 			}
 			unready, last, whole = append(unready, d.unready), append(last, d.last), append(whole, d.whole)
-			counts = append(counts, fmt.Sprintf("%d of %d", d.lost, d.sent))
+			counts = append(counts, fmt.Sprintf("%d and %d of %d", d.lost, d.late, d.sent))
 		}
 		with := fmt.Sprintf("a node dies, --node-lease %v, toleration %d s (median of %d)", lease, toleration, times)
 		row(with+": until it is NotReady", "%.2f s", quantile(unready, 0.5).Seconds())
 		row(with+": until the last request was sent to it", "%.2f s", quantile(last, 0.5).Seconds())
 		row(with+": until its pods are replaced, all Ready", "%.2f s", quantile(whole, 0.5).Seconds())
-		row(with+": requests lost, of those sent, 100 a second to 6 pods of which it had 2", "%s", strings.Join(counts, ", "))
+		row(with+": requests lost and answered late (by another pod), of those sent, 100 a second to 6 pods of which it had 2", "%s", strings.Join(counts, ", "))
 		return nil
 	})
 }
@@ -87,7 +90,7 @@ func (b *bench) deaths(ctx context.Context, lease time.Duration, toleration, tim
 // death is what one death of a node was: times from its last moment.
 type death struct {
 	unready, last, whole time.Duration
-	lost, sent           int
+	lost, late, sent     int
 }
 
 func oneDeath(ctx context.Context, f *harness.Fleet, client *kubernetes.Clientset, atMost time.Duration) (d death, err error) {
@@ -133,7 +136,7 @@ func oneDeath(ctx context.Context, f *harness.Fleet, client *kubernetes.Clientse
 	if err := pause(ctx, time.Second); err != nil {
 		return d, err
 	}
-	d.sent, d.lost, d.last = traffic.stop().since(began)
+	traffic.stop().since(began, &d)
 	if err := victim.PowerOn(); err != nil {
 		return d, err
 	}
@@ -176,6 +179,7 @@ type beats struct {
 	mu   sync.Mutex
 	sent []time.Time
 	lost []time.Time // when those that were lost were sent
+	late []time.Time // when those that were answered late were sent
 }
 
 func startBeats(ctx context.Context, urls ...string) *beats {
@@ -206,8 +210,11 @@ func (b *beats) send(client *http.Client, url string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sent = append(b.sent, began)
-	if err != nil || response.StatusCode != http.StatusOK {
+	switch {
+	case err != nil || response.StatusCode != http.StatusOK:
 		b.lost = append(b.lost, began)
+	case time.Since(began) >= late:
+		b.late = append(b.late, began)
 	}
 }
 
@@ -219,17 +226,15 @@ func (b *beats) stop() *beats {
 }
 
 // since counts what was sent from a moment on, and tells how long after it the
-// last request was sent that was lost.
-func (b *beats) since(began time.Time) (sent, lost int, last time.Duration) {
+// last request was sent that was not answered at once.
+func (b *beats) since(began time.Time, d *death) {
 	for _, at := range b.sent {
 		if !at.Before(began) {
-			sent++
+			d.sent++
 		}
 	}
-	for _, at := range b.lost {
-		if lost++; at.Sub(began) > last {
-			last = at.Sub(began)
-		}
+	d.lost, d.late = len(b.lost), len(b.late)
+	for _, at := range slices.Concat(b.lost, b.late) {
+		d.last = max(d.last, at.Sub(began))
 	}
-	return sent, lost, last
 }
