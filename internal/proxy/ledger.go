@@ -103,6 +103,13 @@ func (l *ledger) stale(inUse func(Path) bool, now time.Time) []Element {
 	return found
 }
 
+// forgotten takes in that the counters of stale paths begin at zero again.
+func (l *ledger) forgotten(stale []Element) {
+	for _, element := range stale {
+		delete(l.paths, element.Key.path())
+	}
+}
+
 // drop forgets the sums of Services that keep says no to.
 func (l *ledger) drop(keep func(service string) bool) {
 	maps.DeleteFunc(l.sums, func(name string, _ v1alpha1.TrafficCount) bool { return !keep(name) })

@@ -57,9 +57,11 @@ func TestLedger(t *testing.T) {
 				read()
 			case "tidy":
 				read()
-				if err := table.Forget(l.stale(inUse, now)); err != nil {
+				stale := l.stale(inUse, now)
+				if err := table.Forget(stale); err != nil {
 					r.Fatal(err)
 				}
+				l.forgotten(stale)
 			case "flush":
 				kernel.Flush()
 				set(t, table, rules)

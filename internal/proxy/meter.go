@@ -51,9 +51,7 @@ func (m *meter) tidy(inUse func(Path) bool, exists func(service string) bool, fo
 	if err := forget(stale); err != nil {
 		return err
 	}
-	for _, element := range stale {
-		delete(m.ledger.paths, element.Key.path())
-	}
+	m.ledger.forgotten(stale)
 	return nil
 }
 

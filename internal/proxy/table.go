@@ -183,10 +183,13 @@ func (t *Table) change(want Ruleset, anew bool) (change, error) {
 }
 
 // Forget deletes elements that packets made, of sets that the Ruleset last set
-// has. It does nothing while what the kernel has is not known.
+// has. It fails while what the kernel has is not known.
 func (t *Table) Forget(elements []Element) error {
-	if t.generation == 0 || len(elements) == 0 {
+	if len(elements) == 0 {
 		return nil
+	}
+	if t.generation == 0 {
+		return fmt.Errorf("forget %d elements: the table is to be looked at first", len(elements))
 	}
 	err := t.kernel.Commit(elementOps(DeleteElements, elements), t.generation)
 	if err != nil {
