@@ -34,8 +34,9 @@ type Flows interface {
 // a dead machine until it gives up. Forgotten, it is led to another endpoint.
 type Sweep struct {
 	Gone       []netip.Addr            // pods that are no more
-	Unanswered []netip.AddrPort        // who has left: what they have not answered
+	Unanswered []netip.AddrPort        // who left a while ago: what they have not answered
 	datagrams  map[slot]datagramTarget // what UDP ways in of changed Services lead to
+	left       []netip.AddrPort        // who has left now: a later sweep's Unanswered
 }
 
 // datagramTarget is where the datagrams of one way in may go, and may no more.
@@ -44,7 +45,7 @@ type datagramTarget struct {
 	left []netip.AddrPort
 }
 
-// Empty says that there is nothing to forget.
+// Empty says that there is nothing to forget now.
 func (s Sweep) Empty() bool {
 	return len(s.Gone) == 0 && len(s.Unanswered) == 0 && len(s.datagrams) == 0
 }
@@ -55,7 +56,8 @@ func (s Sweep) Empty() bool {
 func sweepAfter(old, next []*Part, gone []netip.Addr) Sweep {
 	sweep := Sweep{Gone: gone, datagrams: map[slot]datagramTarget{}}
 	differing(old, next, func(old, next *Part) {
-		was, now := old.datagramTargets(), next.datagramTargets()
+		sweep.left = append(sweep.left, missing(old.targetsBy(TCP), next.targetsBy(TCP))...)
+		was, now := old.targetsBy(UDP), next.targetsBy(UDP)
 		for way := range was {
 			if _, ok := now[way]; !ok {
 				now[way] = nil
@@ -73,31 +75,25 @@ func sweepAfter(old, next []*Part, gone []netip.Addr) Sweep {
 	return sweep
 }
 
-// leftBetween returns the TCP endpoints that rules led to before and do not now.
-func leftBetween(old, next []*Part) []netip.AddrPort {
-	var left []netip.AddrPort
-	differing(old, next, func(old, next *Part) {
-		now := next.connectionTargets()
-		left = append(left, slices.DeleteFunc(old.connectionTargets(), func(t netip.AddrPort) bool { return slices.Contains(now, t) })...)
-	})
+// missing returns the endpoints that some way led to before and none does now.
+func missing(was, now map[slot][]netip.AddrPort) (left []netip.AddrPort) {
+	stay := map[netip.AddrPort]bool{}
+	for _, targets := range now {
+		for _, t := range targets {
+			stay[t] = true
+		}
+	}
+	for _, targets := range was {
+		left = append(left, slices.DeleteFunc(slices.Clone(targets), func(t netip.AddrPort) bool { return stay[t] })...)
+	}
 	return sortedUnique(left)
 }
 
-// connectionTargets returns the endpoints of all TCP ways into a part.
-func (p *Part) connectionTargets() (targets []netip.AddrPort) {
-	for _, e := range p.Elements {
-		if e.Goto != "" && e.Key.Protocol == TCP {
-			targets = append(targets, p.targets(e.Goto)...)
-		}
-	}
-	return targets
-}
-
-// datagramTargets returns the endpoints of each UDP way into a part.
-func (p *Part) datagramTargets() map[slot][]netip.AddrPort {
+// targetsBy returns the endpoints of each way into a part by a protocol.
+func (p *Part) targetsBy(protocol Protocol) map[slot][]netip.AddrPort {
 	targets := map[slot][]netip.AddrPort{}
 	for _, e := range p.Elements {
-		if e.Goto != "" && e.Key.Protocol == UDP {
+		if e.Goto != "" && e.Key.Protocol == protocol {
 			targets[e.slot()] = sortedUnique(p.targets(e.Goto))
 		}
 	}

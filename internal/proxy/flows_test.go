@@ -249,7 +249,7 @@ func TestUnansweredFollow(t *testing.T) {
 	})
 	next := Compile(parseState(t, web+"10.42.0.6"))
 	top.node.must(top.table.Set(next))
-	if n, err := (Sweep{Unanswered: leftBetween(old.Parts, next.Parts)}).Apply(conntrack); n != 1 || err != nil {
+	if n, err := (Sweep{Unanswered: sweepAfter(old.Parts, next.Parts, nil).left}).Apply(conntrack); n != 1 || err != nil {
 		t.Fatalf("forgot %d, %v, want 1", n, err)
 	}
 	if got := <-answered; got != "two<nil>" {
@@ -340,7 +340,7 @@ func TestLiveConnectionStays(t *testing.T) {
 	next := Compile(parseState(t, web+"10.42.0.5 terminating serving unready\n10.42.0.6"))
 	top.node.must(top.table.Set(next))
 	sweep := sweepAfter(old.Parts, next.Parts, nil)
-	if sweep.Unanswered = leftBetween(old.Parts, next.Parts); len(sweep.Unanswered) != 1 {
+	if sweep.Unanswered = sweep.left; len(sweep.Unanswered) != 1 {
 		t.Errorf("%v left, want one", sweep.Unanswered)
 	}
 	if n, err := sweep.Apply(NewConntrack(int(top.node.handle))); n != 0 || err != nil {

@@ -228,7 +228,6 @@ func (p *Proxy) apply(ctx context.Context) error {
 		return err
 	}
 	p.sweeper.add(sweepAfter(p.applied.Parts, want.Parts, gone))
-	p.sweeper.addLater(leftBetween(p.applied.Parts, want.Parts))
 	p.applied = want
 	p.count(func(s *Stats) { s.LastTook = time.Since(began) })
 	if toPublish > 0 {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -28,7 +27,11 @@ func newSweeper(flows Flows, log *slog.Logger) *sweeper {
 	return &sweeper{flows: flows, log: log, wake: make(chan struct{}, 1)}
 }
 
+// add has a sweep done soon, and after a while what it leaves to a later one.
 func (s *sweeper) add(sweep Sweep) {
+	if len(sweep.left) > 0 {
+		time.AfterFunc(answerWithin, func() { s.add(Sweep{Unanswered: sweep.left}) })
+	}
 	if sweep.Empty() {
 		return
 	}
@@ -36,14 +39,6 @@ func (s *sweeper) add(sweep Sweep) {
 	s.pending = append(s.pending, sweep)
 	s.mu.Unlock()
 	notify(s.wake)
-}
-
-// addLater forgets, after a while, the connections that endpoints which left have not
-// answered by then.
-func (s *sweeper) addLater(left []netip.AddrPort) {
-	if len(left) > 0 {
-		time.AfterFunc(answerWithin, func() { s.add(Sweep{Unanswered: left}) })
-	}
 }
 
 func (s *sweeper) count() int {
