@@ -12,6 +12,8 @@ import (
 	"k8s.io/component-helpers/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Verdict is why the agent itself has given a pod up, which fails it: it was not
@@ -149,7 +151,7 @@ func add(sum, more corev1.ResourceList) {
 // letIn decides about a pod that is new to the agent and remembers it as one of
 // those that are in. One that it has let in before stays. a.mu is held.
 func (a *Agent) letIn(pod *corev1.Pod) *Verdict {
-	if pod.Name == "" || phaseOver(pod.Status.Phase) {
+	if pod.Name == "" || condition.Ended(pod.Status.Phase) {
 		return nil
 	}
 	if pod.Status.StartTime == nil && pod.DeletionTimestamp == nil {
@@ -177,9 +179,4 @@ func (a *Agent) forgetActive(uid types.UID) {
 	delete(a.active, uid)
 	delete(a.deferred, uid)
 	a.retryResizes()
-}
-
-// phaseOver: no container of the pod will run again.
-func phaseOver(phase corev1.PodPhase) bool {
-	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
 }

@@ -16,6 +16,7 @@ import (
 
 	"windlass.dev/windlass/internal/agent/localvolume"
 	"windlass.dev/windlass/internal/agent/volume"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // keepVolumes makes, grows and deletes the node's own volumes until ctx ends.
@@ -107,8 +108,7 @@ func (c podClaims) alone(name string) error {
 	}
 	for i := range pods.Items {
 		other := &pods.Items[i]
-		over := other.Status.Phase == corev1.PodSucceeded || other.Status.Phase == corev1.PodFailed
-		if over || other.UID == c.pod.UID || other.Spec.NodeName != c.pod.Spec.NodeName || !cameBefore(other, c.pod) {
+		if condition.Ended(other.Status.Phase) || other.UID == c.pod.UID || other.Spec.NodeName != c.pod.Spec.NodeName || !cameBefore(other, c.pod) {
 			continue
 		}
 		for j := range other.Spec.Volumes {

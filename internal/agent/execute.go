@@ -18,6 +18,7 @@ import (
 	"windlass.dev/windlass/internal/agent/podlog"
 	"windlass.dev/windlass/internal/agent/probe"
 	"windlass.dev/windlass/internal/agent/volume"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // work does an act. It runs beside the worker and touches nothing of its; learn
@@ -330,7 +331,7 @@ func (w *worker) imageIDOf(id string) string {
 
 func (w *worker) removeWork(act Act) work {
 	a, logPath := w.agent, ""
-	keepLog := w.pod.DeletionTimestamp != nil || w.seen.Gone || phaseOver(w.want.status.Phase) && !w.seen.Spare
+	keepLog := w.pod.DeletionTimestamp != nil || w.seen.Gone || condition.Ended(w.want.status.Phase) && !w.seen.Spare
 	for _, c := range w.seen.Containers {
 		if c.ID == act.ID {
 			logPath = c.LogPath

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/internal/agent/keyring"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // imageRecheckEvery is how often it is looked whether an image that could not be
@@ -294,7 +295,7 @@ func ImagesInUse(ctx context.Context, runtime Runtime, pods client.Reader, nodeN
 		}
 		title := "pod " + pod.Namespace + "/" + pod.Name
 		titles[string(pod.UID)] = title
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		if condition.Ended(pod.Status.Phase) {
 			continue
 		}
 		for _, image := range imagesOfPod(pod) {

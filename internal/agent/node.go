@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // How often the node tells that it lives: its status rarely, its Lease often,
@@ -135,19 +136,18 @@ func (a *Agent) nodeStatus(now time.Time, old corev1.NodeStatus, images []corev1
 
 func setNodeCondition(status *corev1.NodeStatus, c corev1.NodeCondition, now time.Time, beat bool) {
 	c.LastHeartbeatTime, c.LastTransitionTime = *stamp(now), *stamp(now)
-	i := slices.IndexFunc(status.Conditions, func(old corev1.NodeCondition) bool { return old.Type == c.Type })
-	if i < 0 {
+	old := condition.FindNode(status.Conditions, c.Type)
+	if old == nil {
 		status.Conditions = append(status.Conditions, c)
 		return
 	}
-	old := status.Conditions[i]
 	if old.Status == c.Status {
 		c.LastTransitionTime = old.LastTransitionTime
 		if !beat {
 			c.LastHeartbeatTime = old.LastHeartbeatTime
 		}
 	}
-	status.Conditions[i] = c
+	*old = c
 }
 
 // maxImages is how many images a node's status tells of, the largest first.

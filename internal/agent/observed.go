@@ -126,7 +126,7 @@ func Recall(now time.Time, pod *corev1.Pod, containers []Container, network *Pod
 	if pod.DeletionTimestamp != nil {
 		seen.DeletionSeen = now
 	}
-	if pod.Status.Reason == ReasonEvicted && !phaseOver(pod.Status.Phase) {
+	if pod.Status.Reason == ReasonEvicted && !condition.Ended(pod.Status.Phase) {
 		seen.Verdict = &Verdict{Reason: ReasonEvicted, Message: pod.Status.Message, Evicted: true, Grace: evictionGrace}
 	}
 	seen.NetworkStale = network != nil && !slices.ContainsFunc(containers, func(c Container) bool { return c.Phase == ContainerRunning })

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"windlass.dev/windlass/internal/agent/eviction"
+	"windlass.dev/windlass/internal/condition"
 )
 
 const (
@@ -97,7 +98,7 @@ func (a *Agent) spare() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.workers {
-		w.post(func() { w.seen.Spare = w.seen.Spare || w.want != nil && phaseOver(w.want.status.Phase) })
+		w.post(func() { w.seen.Spare = w.seen.Spare || w.want != nil && condition.Ended(w.want.status.Phase) })
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // schedule plays a node on which acts take their time, fail, and are cut off by
@@ -103,7 +104,7 @@ func (s *schedule) decide() {
 // write tells the API. What it knows of moments does not change any more.
 func (s *schedule) write(told *report) {
 	for _, c := range s.containers {
-		if phaseOver(told.status.Phase) && c.Phase == ContainerRunning {
+		if condition.Ended(told.status.Phase) && c.Phase == ContainerRunning {
 			s.Fatalf("told %s while %s runs", told.status.Phase, c.Name)
 		}
 	}
@@ -233,7 +234,7 @@ func (s *schedule) happen() {
 		s.restart()
 	case event == 17 && s.pod.DeletionTimestamp == nil && rapid.Bool().Draw(s.T, "delete"):
 		s.delete()
-	case event == 17 && s.seen.Verdict == nil && !phaseOver(s.pod.Status.Phase) && rapid.IntRange(0, 3).Draw(s.T, "evict") == 0:
+	case event == 17 && s.seen.Verdict == nil && !condition.Ended(s.pod.Status.Phase) && rapid.IntRange(0, 3).Draw(s.T, "evict") == 0:
 		s.seen.Verdict = &Verdict{Reason: ReasonEvicted, Evicted: true, Grace: 3 * time.Second}
 	case event == 19:
 		s.resize()

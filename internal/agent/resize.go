@@ -321,7 +321,7 @@ func (r Resources) AtLeast(other Resources) Resources {
 // allot asks the node for what the pod's spec asks for, if that is not what it has.
 func (w *worker) allot() {
 	asked := wishes(w.pod)
-	if w.pod.DeletionTimestamp != nil || w.seen.Gone || phaseOver(w.pod.Status.Phase) || w.seen.Verdict != nil {
+	if w.pod.DeletionTimestamp != nil || w.seen.Gone || condition.Ended(w.pod.Status.Phase) || w.seen.Verdict != nil {
 		return
 	}
 	same := true

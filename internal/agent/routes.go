@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -13,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // readRoutes reads from the cache, without copying, who may send a pod traffic.
@@ -118,7 +118,6 @@ func readProxies(ctx context.Context, reader client.Reader) ([]Proxy, error) {
 
 // silent: nobody has heard of the node's agent for as long as its Lease says.
 func silent(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown
-	})
+	ready := condition.FindNode(node.Status.Conditions, corev1.NodeReady)
+	return ready != nil && ready.Status == corev1.ConditionUnknown
 }

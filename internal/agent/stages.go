@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // The stages of a pod's start, as the label "stage" names them. The first three
@@ -119,7 +121,7 @@ func (f *firstStart) ends(act Act, took time.Duration) {
 func (f *firstStart) decided(d *Decision, now time.Time) {
 	switch {
 	case f.stages == nil:
-	case phaseOver(d.Status.Phase) || d.Ending || d.Done:
+	case condition.Ended(d.Status.Phase) || d.Ending || d.Done:
 		f.stages = nil // it did not come to it, or was not to
 	case f.ready.IsZero() && readiness(&d.Status) == corev1.ConditionTrue:
 		f.ready = now

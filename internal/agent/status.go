@@ -69,7 +69,7 @@ func (l *life) phase() corev1.PodPhase {
 	if len(l.running()) == 0 && (l.givenUp() || l.expired() && !l.ending() && !l.endedInTime()) {
 		phase = corev1.PodFailed
 	}
-	if phaseOver(phase) && l.inFlight(ActStart) { // what it starts runs, if only to be stopped
+	if condition.Ended(phase) && l.inFlight(ActStart) { // what it starts runs, if only to be stopped
 		return cmp.Or(l.pod.Status.Phase, corev1.PodPending)
 	}
 	return phase
@@ -77,7 +77,7 @@ func (l *life) phase() corev1.PodPhase {
 
 // over: the API has been told that the pod has ended.
 func (l *life) over() bool {
-	return phaseOver(l.pod.Status.Phase)
+	return condition.Ended(l.pod.Status.Phase)
 }
 
 func (l *life) phaseByContainers() corev1.PodPhase {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/reference"
 
 	"windlass.dev/windlass/internal/agent/volume"
+	"windlass.dev/windlass/internal/condition"
 )
 
 // statusPatience is how long a change of the status waits for others to be
@@ -117,7 +118,7 @@ func (w *worker) run(ctx context.Context) {
 		w.seen.Memory, w.want = decision.Memory, &report{decision.Status, decision.Memory.Moments}
 		w.first.decided(&decision, now)
 		w.explain(decision)
-		if phaseOver(decision.Status.Phase) || w.seen.Verdict != nil {
+		if condition.Ended(decision.Status.Phase) || w.seen.Verdict != nil {
 			w.agent.letOut(w.pod.UID) // before the API knows
 		}
 		if decision.Done {
@@ -192,7 +193,7 @@ func older(a, b *corev1.Pod) bool {
 
 // giveUp fails the pod, for a reason of the node's, unless it has ended already.
 func (w *worker) giveUp(verdict *Verdict) {
-	if w.seen.Verdict != nil || w.seen.Gone || phaseOver(w.pod.Status.Phase) {
+	if w.seen.Verdict != nil || w.seen.Gone || condition.Ended(w.pod.Status.Phase) {
 		return
 	}
 	w.seen.Verdict = verdict

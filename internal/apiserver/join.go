@@ -19,6 +19,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/generic/registry"
 
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/pki"
 )
@@ -211,11 +212,10 @@ func (j joiner) checkName(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("look for node %s: %w", name, err)
 	}
-	for _, c := range found.(*corev1.Node).Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionUnknown {
-			return conflict("node %s is there and lives: give this machine another --node-name; if it is this machine, "+
-				"whose data directory is lost, wait until `kubectl get nodes` shows that node as NotReady", name)
-		}
+	ready := condition.FindNode(found.(*corev1.Node).Status.Conditions, corev1.NodeReady)
+	if ready != nil && ready.Status != corev1.ConditionUnknown {
+		return conflict("node %s is there and lives: give this machine another --node-name; if it is this machine, "+
+			"whose data directory is lost, wait until `kubectl get nodes` shows that node as NotReady", name)
 	}
 	return nil
 }

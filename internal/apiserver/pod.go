@@ -11,6 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/storage"
 	"k8s.io/client-go/tools/cache"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 func podCreate(ctx context.Context, obj runtime.Object) {
@@ -54,7 +56,7 @@ func podGrace(_ context.Context, obj runtime.Object, options *metav1.DeleteOptio
 	case p.Spec.TerminationGracePeriodSeconds != nil:
 		period = *p.Spec.TerminationGracePeriodSeconds
 	}
-	if p.Spec.NodeName == "" || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+	if p.Spec.NodeName == "" || condition.Ended(p.Status.Phase) {
 		period = 0
 	}
 	if period < 0 {

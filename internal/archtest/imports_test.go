@@ -24,14 +24,14 @@ var allowed = map[string][]string{
 	"internal/oci":         {"internal/agent"},                     // adapters implement
 	"internal/image":       {"internal/agent"},                     // what the agent
 	"internal/network":     {"internal/agent", "internal/overlay"}, // declares
-	"internal/proxy":       {"api/v1alpha1"},
+	"internal/proxy":       {"internal/condition", "api/v1alpha1"},
 	"internal/apiserver":   {"internal/condition", "internal/store", "internal/pki", "internal/join", "internal/hijack", "api/v1alpha1"},
 	"internal/join":        {"internal/pki"},
 	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
 	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
 	"internal/rollout":     {"internal/condition", "api/v1alpha1"},
 	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"},                         // of rollout only the view of a StatefulSet
-	"internal/foresight":   {"internal/rollout", "internal/scheduler", "api/v1alpha1"},                         // of scheduler only fit
+	"internal/foresight":   {"internal/condition", "internal/rollout", "internal/scheduler", "api/v1alpha1"},   // of scheduler only fit
 	"internal/sim":         {"internal/server", "internal/agent", "internal/controller", "internal/scheduler"}, // compositions for tests
 	"examples/demo":        {"test/harness"},
 	"test/e2e":             {"test/harness", "test/loss"},

@@ -1,8 +1,8 @@
-// Package condition reads and sets the conditions of pods and nodes.
+// Package condition reads and sets the conditions of pods and nodes, and tells
+// which pods have ended.
 package condition
 
 import (
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,11 +15,26 @@ func OfPod(pod *corev1.Pod, kind corev1.PodConditionType) bool {
 	return c != nil && c.Status == corev1.ConditionTrue
 }
 
+// Ended says whether a phase is a pod's last: no container of it will run again.
+func Ended(phase corev1.PodPhase) bool {
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
+}
+
 // OfNode says whether a condition of a node is True. One that is not there is not.
 func OfNode(node *corev1.Node, kind corev1.NodeConditionType) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == kind && c.Status == corev1.ConditionTrue
-	})
+	c := FindNode(node.Status.Conditions, kind)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// FindNode returns the condition of a type among those of a node, nil if it is not
+// there.
+func FindNode(conditions []corev1.NodeCondition, kind corev1.NodeConditionType) *corev1.NodeCondition {
+	for i := range conditions {
+		if conditions[i].Type == kind {
+			return &conditions[i]
+		}
+	}
+	return nil
 }
 
 // Find returns the condition of a type in a pod's status, nil if it is not there.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/rollout"
 	"windlass.dev/windlass/internal/scheduler/fit"
 )
@@ -32,8 +33,7 @@ func roomOf(facts *Facts) nodes {
 		n.cluster.SetNode(node)
 	}
 	for _, pod := range facts.Pods {
-		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if pod.Spec.NodeName != "" && !ended {
+		if pod.Spec.NodeName != "" && !condition.Ended(pod.Status.Phase) {
 			n.cluster.SetPod(fit.NewPod(pod))
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // podPrefix begins the names of the parts of pods, which no Service's can.
@@ -35,8 +37,7 @@ func (m *Model) DeletePod(namespace, name string) {
 }
 
 func (m *Model) hasHostPorts(pod *corev1.Pod) bool {
-	if pod.Spec.NodeName != m.node.Name || pod.Spec.HostNetwork || pod.Status.PodIP == "" ||
-		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	if pod.Spec.NodeName != m.node.Name || pod.Spec.HostNetwork || pod.Status.PodIP == "" || condition.Ended(pod.Status.Phase) {
 		return false
 	}
 	for range hostPorts(pod) {

@@ -64,7 +64,7 @@ type PodState struct {
 // StateOf returns the state of a pod.
 func StateOf(pod *corev1.Pod) PodState {
 	var s PodState
-	if pod.Status.Phase != corev1.PodFailed && pod.Status.Phase != corev1.PodSucceeded {
+	if !condition.Ended(pod.Status.Phase) {
 		s.Terminating = pod.DeletionTimestamp != nil
 		s.Active = !s.Terminating
 	}

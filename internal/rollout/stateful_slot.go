@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // failedPause is the least age at which a pod that has failed is replaced, so
@@ -30,7 +32,7 @@ type slot struct {
 
 // finished says whether the pod has ended by itself.
 func (s *slot) finished() bool {
-	return s.pod != nil && (s.pod.Status.Phase == corev1.PodFailed || s.pod.Status.Phase == corev1.PodSucceeded)
+	return s.pod != nil && condition.Ended(s.pod.Status.Phase)
 }
 
 // going says whether the pod is being deleted, or is about to be.

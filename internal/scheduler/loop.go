@@ -259,9 +259,8 @@ func (l *loop) kick() {
 func (l *loop) setPod(object *corev1.Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ended := object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed
 	switch {
-	case ended:
+	case condition.Ended(object.Status.Phase):
 		l.drop(object.UID)
 	case object.Spec.NodeName != "":
 		l.queue.remove(object.UID)

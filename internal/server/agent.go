@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -26,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 
 	"windlass.dev/windlass/api/v1alpha1"
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/join"
 	"windlass.dev/windlass/internal/overlay"
 )
@@ -200,8 +200,11 @@ func slimNodes(own string) func(any) (any, error) {
 	strip := cache.TransformStripManagedFields()
 	return func(object any) (any, error) {
 		if node, ok := object.(*corev1.Node); ok && node.Name != own {
-			ready := slices.DeleteFunc(slices.Clone(node.Status.Conditions), func(c corev1.NodeCondition) bool { return c.Type != corev1.NodeReady })
-			node.Status = corev1.NodeStatus{Addresses: node.Status.Addresses, Conditions: ready}
+			kept := corev1.NodeStatus{Addresses: node.Status.Addresses}
+			if ready := condition.FindNode(node.Status.Conditions, corev1.NodeReady); ready != nil {
+				kept.Conditions = []corev1.NodeCondition{*ready}
+			}
+			node.Status = kept
 			node.Annotations = nil
 		}
 		return strip(object)

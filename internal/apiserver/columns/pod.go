@@ -115,7 +115,7 @@ func lifeOf(pod *corev1.Pod) podLife {
 		switch {
 		case pod.Status.Reason == "NodeLost":
 			life.status = "Unknown"
-		case pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed:
+		case !condition.Ended(pod.Status.Phase):
 			life.status = "Terminating"
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	resourcehelper "k8s.io/component-helpers/resource"
 	"k8s.io/kubectl/pkg/util/qos"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // ValidatePodResize returns the faults of pod as the replacement of old through the resize
@@ -27,7 +29,7 @@ func ValidatePodResize(pod, old *corev1.Pod) field.ErrorList {
 		return append(errs, field.Forbidden(field.NewPath("metadata", "annotations"), "static pods cannot be resized"))
 	case old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows:
 		return append(errs, field.Forbidden(spec.Child("os"), "windows pods cannot be resized"))
-	case old.Status.Phase == corev1.PodSucceeded || old.Status.Phase == corev1.PodFailed:
+	case condition.Ended(old.Status.Phase):
 		return append(errs, field.Forbidden(spec, "a pod that has ended cannot be resized"))
 	}
 	order := sameContainers(spec, "containers", pod.Spec.Containers, old.Spec.Containers)

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"windlass.dev/windlass/internal/condition"
 	"windlass.dev/windlass/internal/controller/loop"
 )
 
@@ -114,7 +115,7 @@ func (r *reconciler) pods(ctx context.Context, budget *policyv1.PodDisruptionBud
 	}
 	var pods []*corev1.Pod
 	for i := range list.Items {
-		if phase := list.Items[i].Status.Phase; phase != corev1.PodSucceeded && phase != corev1.PodFailed {
+		if !condition.Ended(list.Items[i].Status.Phase) {
 			pods = append(pods, &list.Items[i])
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // gracePeriod is how old a node's Lease may be while the node counts as alive,
@@ -78,14 +80,14 @@ func unknown(conditions []corev1.NodeCondition, now time.Time) []corev1.NodeCond
 			Type: kind, Status: corev1.ConditionUnknown, LastTransitionTime: metav1.NewTime(now),
 			Reason: "NodeStatusUnknown", Message: "Kubelet stopped posting node status.",
 		}
-		i := slices.IndexFunc(result, func(has corev1.NodeCondition) bool { return has.Type == kind })
+		has := condition.FindNode(result, kind)
 		switch {
-		case i < 0 && kind == corev1.NodeReady:
+		case has == nil && kind == corev1.NodeReady:
 			c.Reason, c.Message = "NodeStatusNeverUpdated", "Kubelet never posted node status."
 			result = append(result, c)
-		case i >= 0 && result[i].Status != corev1.ConditionUnknown:
-			c.LastHeartbeatTime = result[i].LastHeartbeatTime
-			result[i] = c
+		case has != nil && has.Status != corev1.ConditionUnknown:
+			c.LastHeartbeatTime = has.LastHeartbeatTime
+			*has = c
 		}
 	}
 	return result
@@ -93,10 +95,8 @@ func unknown(conditions []corev1.NodeCondition, now time.Time) []corev1.NodeCond
 
 // statusOf is the status of a condition, False where there is none.
 func statusOf(conditions []corev1.NodeCondition, kind corev1.NodeConditionType) corev1.ConditionStatus {
-	for _, condition := range conditions {
-		if condition.Type == kind {
-			return condition.Status
-		}
+	if c := condition.FindNode(conditions, kind); c != nil {
+		return c.Status
 	}
 	return corev1.ConditionFalse
 }

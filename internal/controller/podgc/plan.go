@@ -37,10 +37,10 @@ func plan(pods []*corev1.Pod, missing map[string]time.Time, out map[string]bool,
 		case pod.Spec.NodeName == "" && pod.DeletionTimestamp != nil:
 			removals = append(removals, removal{Pod: pod, Why: "it is being deleted and was never bound to a node"})
 		case gone && !now.Before(since.Add(quarantine)):
-			removals = append(removals, removal{Pod: pod, Fail: !over(pod), Why: "its node " + pod.Spec.NodeName + " is gone"})
+			removals = append(removals, removal{Pod: pod, Fail: !condition.Ended(pod.Status.Phase), Why: "its node " + pod.Spec.NodeName + " is gone"})
 		case out[pod.Spec.NodeName] && pod.DeletionTimestamp != nil:
-			removals = append(removals, removal{Pod: pod, Fail: !over(pod), Why: "it is being deleted, and its node " + pod.Spec.NodeName + " is out of service"})
-		case over(pod):
+			removals = append(removals, removal{Pod: pod, Fail: !condition.Ended(pod.Status.Phase), Why: "it is being deleted, and its node " + pod.Spec.NodeName + " is out of service"})
+		case condition.Ended(pod.Status.Phase):
 			finished = append(finished, pod)
 		}
 	}
@@ -60,8 +60,4 @@ func plan(pods []*corev1.Pod, missing map[string]time.Time, out map[string]bool,
 // https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/.
 func outOfService(node *corev1.Node) bool {
 	return !condition.OfNode(node, corev1.NodeReady) && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
-}
-
-func over(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }

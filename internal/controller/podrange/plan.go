@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // Ranges says what there is to give.
@@ -32,7 +34,7 @@ type gift struct {
 func plan(ranges Ranges, nodes []*corev1.Node, pods []corev1.Pod) decision {
 	taken := map[netip.Prefix]bool{}
 	for i := range pods {
-		if ip, err := netip.ParseAddr(pods[i].Status.PodIP); err == nil && ranges.Within.Contains(ip) && !over(&pods[i]) {
+		if ip, err := netip.ParseAddr(pods[i].Status.PodIP); err == nil && ranges.Within.Contains(ip) && !condition.Ended(pods[i].Status.Phase) {
 			taken[netip.PrefixFrom(ip, ranges.Bits).Masked()] = true
 		}
 	}
@@ -70,11 +72,6 @@ func plan(ranges Ranges, nodes []*corev1.Node, pods []corev1.Pod) decision {
 		d.Give = append(d.Give, gift{Node: node.Name, Range: free})
 	}
 	return d
-}
-
-// over: the pod has ended, and has no address any more.
-func over(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // free returns the lowest range that overlaps none that is taken.

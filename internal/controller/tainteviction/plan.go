@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
+
+	"windlass.dev/windlass/internal/condition"
 )
 
 // eviction is a pod to delete.
@@ -35,7 +37,7 @@ func plan(node *corev1.Node, pods []*corev1.Pod, p patience, now time.Time) (evi
 	}
 	lost := slices.ContainsFunc(taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeUnreachable })
 	for _, pod := range pods {
-		if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		if pod.DeletionTimestamp != nil || condition.Ended(pod.Status.Phase) {
 			continue
 		}
 		at, taint := endurance(pod, taints, p.Since, now)
