@@ -10,10 +10,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/resource"
-	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/kubectl/pkg/util/qos"
 
+	"windlass.dev/windlass/internal/agent/eviction"
 	"windlass.dev/windlass/internal/condition"
+	"windlass.dev/windlass/internal/hostport"
 )
 
 // Verdict is why the agent itself has given a pod up, which fails it: it was not
@@ -61,6 +62,19 @@ func (d door) admit(pod *corev1.Pod) *Verdict {
 	return nil
 }
 
+// portsTaken: a pod that is in has a port of the node that this one wants.
+func (d door) portsTaken(pod *corev1.Pod) bool {
+	wanted := hostport.Of(pod)
+	return len(wanted) > 0 && slices.ContainsFunc(d.pods, func(other *corev1.Pod) bool {
+		for _, has := range hostport.Of(other) {
+			if slices.ContainsFunc(wanted, func(want corev1.ContainerPort) bool { return hostport.Conflict(want, has) }) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // room: what the pods that are in leave of the node is enough for another; nil if so.
 func (d door) room(pod *corev1.Pod) *Verdict {
 	used := corev1.ResourceList{}
@@ -83,7 +97,7 @@ func (d door) room(pod *corev1.Pod) *Verdict {
 // admitUnderPressure keeps out what would have to be evicted next. Under
 // pressure on memory alone, pods that ask for some are let in.
 func (d door) admitUnderPressure(pod *corev1.Pod) *Verdict {
-	if len(d.pressures) == 0 || critical(pod) {
+	if len(d.pressures) == 0 || eviction.Critical(pod) {
 		return nil
 	}
 	onlyMemory := len(d.pressures) == 1 && d.pressures[0] == corev1.NodeMemoryPressure
@@ -98,14 +112,6 @@ func tolerates(pod *corev1.Pod, taint string) bool {
 		effect := t.Effect == "" || t.Effect == corev1.TaintEffectNoSchedule
 		return effect && (t.Key == taint || t.Key == "" && t.Operator == corev1.TolerationOpExists)
 	})
-}
-
-// systemCritical is the priority from which a pod is critical
-// (https://kubernetes.io/docs/tasks/administer-cluster/guaranteed-scheduling-critical-addon-pods/).
-const systemCritical = 2_000_000_000
-
-func critical(pod *corev1.Pod) bool {
-	return schedulinghelpers.PodPriority(pod) >= systemCritical
 }
 
 // rejected begins the message of a pod that was not let in.

@@ -38,7 +38,7 @@ func TestAdmission(t *testing.T) {
 	sidecar := asking("cpu", "300m")
 	sidecar.Spec.InitContainers = []corev1.Container{{RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways), Resources: sidecar.Spec.Containers[0].Resources}}
 	important := asking()
-	important.Spec.Priority = ptr.To(int32(systemCritical))
+	important.Spec.Priority = ptr.To[int32](2_000_000_000)
 	parameter := asking()
 	parameter.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}}
 	tolerant := asking()

@@ -20,7 +20,7 @@ var allowed = map[string][]string{
 	"cmd/windlass":         {"internal/cli"},
 	"internal/cli":         {"internal/server", "internal/join", "internal/pki", "internal/image", "internal/foresight", "api/v1alpha1", "internal/rolloutview"},
 	"internal/server":      {"*"}, // the composition root
-	"internal/agent":       {"internal/condition", "api/v1alpha1", "internal/hijack"},
+	"internal/agent":       {"internal/condition", "internal/hostport", "api/v1alpha1", "internal/hijack"},
 	"internal/oci":         {"internal/agent"},                     // adapters implement
 	"internal/image":       {"internal/agent"},                     // what the agent
 	"internal/network":     {"internal/agent", "internal/overlay"}, // declares
@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"internal/apiserver":   {"internal/condition", "internal/store", "internal/pki", "internal/join", "internal/hijack", "api/v1alpha1"},
 	"internal/join":        {"internal/pki"},
 	"internal/controller":  {"internal/condition", "internal/rollout", "api/v1alpha1"},
-	"internal/scheduler":   {"internal/condition", "api/v1alpha1"},
+	"internal/scheduler":   {"internal/condition", "internal/hostport", "api/v1alpha1"},
 	"internal/rollout":     {"internal/condition", "api/v1alpha1"},
 	"internal/rolloutview": {"internal/condition", "api/v1alpha1", "internal/rollout"},                         // of rollout only the view of a StatefulSet
 	"internal/foresight":   {"internal/condition", "internal/rollout", "internal/scheduler", "api/v1alpha1"},   // of scheduler only fit

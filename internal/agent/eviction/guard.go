@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 )
 
 // Reading is one look at the file system of the data directory.
@@ -125,7 +124,7 @@ func Contain(before, now Sample, signal Signal) *Eviction {
 	var taken int64
 	for i := range now.Pods {
 		p := &now.Pods[i]
-		if grown := holds(p) - had[p.Spec.UID]; grown > taken && schedulinghelpers.PodPriority(p.Spec) < systemCritical {
+		if grown := holds(p) - had[p.Spec.UID]; grown > taken && !Critical(p.Spec) {
 			most, taken = p, grown
 		}
 	}

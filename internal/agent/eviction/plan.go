@@ -137,14 +137,19 @@ func rankOf(s Signal) int {
 	return slices.Index([]Signal{MemoryAvailable, NodeFSAvailable, ImageFSAvailable, NodeFSInodesFree, ImageFSInodesFree, PIDAvailable}, s)
 }
 
-// systemCritical is the priority from which a pod is never evicted.
+// systemCritical is the priority from which a pod is critical
+// (https://kubernetes.io/docs/tasks/administer-cluster/guaranteed-scheduling-critical-addon-pods/).
 const systemCritical = 2_000_000_000
+
+// Critical says whether a pod is so important that the node never evicts it, and lets
+// it in also when it is short of something.
+func Critical(pod *corev1.Pod) bool { return schedulinghelpers.PodPriority(pod) >= systemCritical }
 
 // choose returns the pod to evict: those first that use more than they request,
 // then by priority, the lowest first, then by how much more they use; nil if there
 // is none that may be.
 func choose(pods []Pod, signal Signal) *Pod {
-	candidates := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return schedulinghelpers.PodPriority(p.Spec) >= systemCritical })
+	candidates := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return Critical(p.Spec) })
 	if len(candidates) == 0 {
 		return nil
 	}

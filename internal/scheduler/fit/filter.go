@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/klog/v2"
+
+	"windlass.dev/windlass/internal/hostport"
 )
 
 // Refusal is why a pod cannot run on a node.
@@ -112,10 +114,10 @@ func ports(p *Pod, n *node) []Refusal {
 	for _, want := range p.ports {
 		for _, other := range n.pods {
 			for _, has := range other.ports {
-				if want.conflicts(has) {
+				if hostport.Conflict(want, has) {
 					return []Refusal{{
 						Reason: "node(s) didn't have free ports for the requested pod ports",
-						Mend: fmt.Sprintf("host port %d/%s on node %s is taken by pod %s/%s", want.port, want.protocol,
+						Mend: fmt.Sprintf("host port %d/%s on node %s is taken by pod %s/%s", want.HostPort, want.Protocol,
 							n.object.Name, other.Object.Namespace, other.Object.Name),
 					}}
 				}

@@ -9,17 +9,12 @@ import (
 	"k8s.io/component-helpers/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"windlass.dev/windlass/internal/hostport"
 )
 
 // amounts are quantities of resources: cpu in thousandths, all else in units.
 type amounts map[corev1.ResourceName]int64
-
-// hostPort is a port that a pod takes on its node.
-type hostPort struct {
-	ip       string // "0.0.0.0" for all
-	protocol corev1.Protocol
-	port     int32
-}
 
 // Pod is what scheduling needs to know of a pod, worked out once.
 type Pod struct {
@@ -31,7 +26,7 @@ type Pod struct {
 	node     string // "" while pending
 	assumed  bool   // given a node here, not yet seen bound
 	requests amounts
-	ports    []hostPort
+	ports    []corev1.ContainerPort // that it takes on its node
 	claims   []claimVolume
 	owner    types.UID // its controller, "" for none
 	affinity nodeaffinity.RequiredNodeAffinity
@@ -50,47 +45,18 @@ func NewPod(object *corev1.Pod) *Pod {
 		affinity: nodeaffinity.GetRequiredNodeAffinity(object),
 		social:   socialOf(object),
 		claims:   claimsOf(object),
+		ports:    hostport.Of(object),
 		Priority: schedulinghelpers.PodPriority(object),
 	}
 	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
 		p.owner = owner.UID
 	}
-	for _, c := range object.Spec.Containers {
-		p.addPorts(c.Ports)
-	}
-	for _, c := range object.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			p.addPorts(c.Ports)
-		}
-	}
 	return p
-}
-
-func (p *Pod) addPorts(ports []corev1.ContainerPort) {
-	for _, port := range ports {
-		if port.HostPort == 0 {
-			continue
-		}
-		h := hostPort{ip: port.HostIP, protocol: port.Protocol, port: port.HostPort}
-		if h.ip == "" || h.ip == "::" {
-			h.ip = "0.0.0.0"
-		}
-		if h.protocol == "" {
-			h.protocol = corev1.ProtocolTCP
-		}
-		p.ports = append(p.ports, h)
-	}
 }
 
 // Social says whether a pod's place depends on where other pods are.
 func (p *Pod) Social() bool {
 	return p.social != nil || len(p.Object.Spec.TopologySpreadConstraints) > 0
-}
-
-// conflicts says whether two pods cannot have these ports on one node.
-func (h hostPort) conflicts(other hostPort) bool {
-	return h.port == other.port && h.protocol == other.protocol &&
-		(h.ip == other.ip || h.ip == "0.0.0.0" || other.ip == "0.0.0.0")
 }
 
 // counts says whether a pod is one of its owner's on its node. One that is being
