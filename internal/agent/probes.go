@@ -156,9 +156,9 @@ func (l *life) observe() {
 			continue
 		}
 		signalled := !l.seen.Stops[u.current.ID].SignalledAt.IsZero()
-		stopping := signalled || l.ending()
+		stays := !signalled && !l.ending()
 		if !l.started(u) {
-			if !stopping && l.begun(u) {
+			if stays && l.begun(u) {
 				l.probe(u, StartupProbe)
 			}
 			continue
@@ -168,7 +168,7 @@ func (l *life) observe() {
 		} else if !signalled && !l.listening(u) {
 			l.lookForPorts(u)
 		}
-		if u.spec.LivenessProbe != nil && !stopping {
+		if u.spec.LivenessProbe != nil && stays {
 			l.probe(u, LivenessProbe)
 		}
 	}

@@ -29,9 +29,11 @@ type Vigil struct {
 // NewVigil returns a vigil that begins now.
 func NewVigil(now time.Time) *Vigil { return &Vigil{since: now, last: now} }
 
-// Keep has a manager note, while it runs, that the process is awake.
-func (v *Vigil) Keep(mgr manager.Manager) error {
-	return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+// KeepVigil returns a vigil that begins now, and that a manager keeps while it runs.
+// The only error is that of adding to the manager.
+func KeepVigil(mgr manager.Manager) (*Vigil, error) {
+	v := NewVigil(time.Now())
+	return v, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
 		ticker := time.NewTicker(beatEvery)
 		defer ticker.Stop()
 		for {

@@ -14,9 +14,9 @@ import (
 func TestVigil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		v := loop.NewVigil(began)
 		var mgr kept
-		if err := v.Keep(&mgr); err != nil {
+		v, err := loop.KeepVigil(&mgr)
+		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)

@@ -22,8 +22,8 @@ import (
 // Setup adds the controller to a manager; it runs once the manager starts.
 // Events on nodes go to recorder.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
-	vigil := loop.NewVigil(time.Now())
-	if err := vigil.Keep(mgr); err != nil {
+	vigil, err := loop.KeepVigil(mgr)
+	if err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).

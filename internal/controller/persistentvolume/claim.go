@@ -55,11 +55,12 @@ func planClaim(claim *corev1.PersistentVolumeClaim, facts claimFacts) claimPlan 
 	case claim.Spec.VolumeName != "":
 		return takeNamed(claim, facts)
 	}
+	if own := madeOrKept(claim, facts.Volumes); own != nil {
+		return bind(claim, own)
+	}
 	delayed := waits(facts.Class) && !volume.IsDelayBindingProvisioning(claim)
 	found, err := match(claim, facts.Volumes, waits(facts.Class), facts.Node)
-	switch own := madeOrKept(claim, facts.Volumes); {
-	case own != nil:
-		return bind(claim, own)
+	switch {
 	case err != nil:
 		return pending(claim, "it cannot be understood", warning("FailedBinding", err.Error()))
 	case found != nil:

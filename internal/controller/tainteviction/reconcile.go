@@ -32,10 +32,11 @@ const heldPause = 5 * time.Second
 // Setup adds the controller to a manager; it runs once the manager starts.
 // Events on pods go to recorder.
 func Setup(mgr ctrl.Manager, recorder record.EventRecorder) error {
-	r := &reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, vigil: loop.NewVigil(time.Now()), held: map[string]time.Time{}}
-	if err := r.vigil.Keep(mgr); err != nil {
+	vigil, err := loop.KeepVigil(mgr)
+	if err != nil {
 		return err
 	}
+	r := &reconciler{client: mgr.GetClient(), recorder: recorder, now: time.Now, vigil: vigil, held: map[string]time.Time{}}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("tainteviction").
 		For(&corev1.Node{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
