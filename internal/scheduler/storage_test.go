@@ -15,6 +15,22 @@ import (
 	"windlass.dev/windlass/internal/scheduler/fit"
 )
 
+// learnOpenClaim makes known a claim "c" whose class waits for the first pod that uses it.
+func learnOpenClaim(l *loop) (*storagev1.StorageClass, *corev1.PersistentVolumeClaim) {
+	waits, name := storagev1.VolumeBindingWaitForFirstConsumer, "local"
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits}
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &name}}
+	l.learn(func(c *fit.Cluster) {
+		c.SetClass(class)
+		c.SetClaim(claim)
+	})
+	return class, claim
+}
+
+func usesClaim(p *corev1.Pod) {
+	p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
+}
+
 // TestPodWaitsForItsClaim: the pod's claim is told the node that was decided, the
 // pod keeps its place there while the volume is made, and is bound once it is.
 func TestPodWaitsForItsClaim(t *testing.T) {
@@ -29,16 +45,8 @@ func waitForClaim(t *testing.T, failures int) {
 	api := &fakeAPI{bound: map[types.UID]string{}, fail: failures}
 	l := start(t, api)
 	l.setNode(makeNode("a"))
-	waits, class := storagev1.VolumeBindingWaitForFirstConsumer, "local"
-	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class}}
-	l.learn(func(c *fit.Cluster) {
-		c.SetClass(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits})
-		c.SetClaim(claim)
-	})
-	p := makePod("p", requests("1500m"), func(p *corev1.Pod) {
-		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
-	})
-	l.setPod(p)
+	_, claim := learnOpenClaim(l)
+	l.setPod(makePod("p", requests("1500m"), usesClaim))
 	synctest.Wait()
 	time.Sleep(time.Second) // in the test's own time: writes that failed are tried again
 	synctest.Wait()
@@ -84,22 +92,14 @@ func keepPlace(t *testing.T, gone bool) {
 	api := &fakeAPI{bound: map[types.UID]string{}}
 	l := start(t, api)
 	l.setNode(makeNode("a"))
-	waits, class := storagev1.VolumeBindingWaitForFirstConsumer, "local"
-	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &class}}
-	l.learn(func(c *fit.Cluster) {
-		c.SetClass(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits})
-		c.SetClaim(claim)
-	})
-	uses := func(p *corev1.Pod) {
-		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
-	}
-	l.setPod(makePod("p", requests("1500m"), uses))
+	_, claim := learnOpenClaim(l)
+	l.setPod(makePod("p", requests("1500m"), usesClaim))
 	synctest.Wait()
 	l.setPod(makePod("q", requests("1500m"))) // which would fit where p waits
 	synctest.Wait()
 	want := map[types.UID]string{}
 	if gone {
-		l.setPod(makePod("p", requests("1500m"), uses, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }))
+		l.setPod(makePod("p", requests("1500m"), usesClaim, func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }))
 		want["q"] = "a"
 	} else {
 		claim = claim.DeepCopy()
@@ -125,15 +125,8 @@ func TestPodStaysWhereItsClaimGoes(t *testing.T) {
 		l := start(t, api)
 		l.setNode(makeNode("a"))
 		l.setNode(makeNode("b"))
-		waits, name := storagev1.VolumeBindingWaitForFirstConsumer, "local"
-		class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Provisioner: "windlass.dev/local", VolumeBindingMode: &waits}
-		l.learn(func(c *fit.Cluster) {
-			c.SetClass(class)
-			c.SetClaim(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: &name}})
-		})
-		l.setPod(makePod("p", requests("100m"), func(p *corev1.Pod) {
-			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}}}
-		}))
+		class, _ := learnOpenClaim(l)
+		l.setPod(makePod("p", requests("100m"), usesClaim))
 		synctest.Wait()
 		selected := api.nodes["c"]
 		l.setPod(makePod("q", requests("1500m"), on(selected)))

@@ -259,7 +259,7 @@ func TestRolloutOverThreeNodes(t *testing.T) {
 			}
 			var loads []*harness.Load
 			for i := range 3 {
-				loads = append(loads, harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(i)), 3, 1<<40, 10*time.Minute))
+				loads = append(loads, loadAt(t, f, i, 3))
 			}
 			for _, load := range loads {
 				waitRequests(t, load, 50)
@@ -307,6 +307,12 @@ kind: Service
 metadata: {name: web}
 spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: http, nodePort: 30083}]}
 `, version)
+}
+
+// loadAt begins traffic of so many clients to what rolled makes, at the node port of a
+// machine: until it is stopped, but ten minutes at most.
+func loadAt(t *testing.T, f *harness.Fleet, index, clients int) *harness.Load {
+	return harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(index)), clients, 1<<40, 10*time.Minute)
 }
 
 // TestJoin: who may join and who may not, and what a machine that joined needs.

@@ -84,7 +84,7 @@ func TestNodeLost(t *testing.T) {
 	}
 	uid := func() string { return kubectl(t, c, "get", "pod", named[0], "-o", "jsonpath={.metadata.uid}") }
 	before := uid()
-	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 10*time.Minute)
+	load := loadAt(t, f, 0, 4)
 	waitRequests(t, load, 50)
 
 	if err := lost.PowerOff(); err != nil {
@@ -180,7 +180,7 @@ metadata: {name: web}
 spec: {minAvailable: 5, selector: {matchLabels: {app: web}}}
 `)
 	kubectl(t, c, "rollout", "status", "deployment/web", "--timeout=120s")
-	load := harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(0)), 4, 1<<40, 10*time.Minute)
+	load := loadAt(t, f, 0, 4)
 	waitRequests(t, load, 50)
 	if n := len(podsOn(t, c, "web", "node-1")); n != 2 {
 		t.Errorf("%d of six pods are on node-1, want two", n)

@@ -163,7 +163,7 @@ func TestPartition(t *testing.T) {
 	}
 	loads := func() (both []*harness.Load) {
 		for _, i := range []int{0, 2} {
-			both = append(both, harness.StartLoad(t.Context(), fmt.Sprintf("http://%s:30083/", f.IP(i)), 3, 1<<40, 10*time.Minute))
+			both = append(both, loadAt(t, f, i, 3))
 		}
 		for _, load := range both {
 			waitRequests(t, load, 50)

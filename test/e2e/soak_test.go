@@ -55,7 +55,6 @@ func TestSoak(t *testing.T) {
 		} else {
 			s.work()
 		}
-		s.settle()
 	}
 	for what := range s.sizes {
 		s.do("scale", what, "--replicas=0")
@@ -103,7 +102,7 @@ func (s *soak) must(err error) {
 func (s *soak) work() {
 	var loads []*harness.Load
 	for i := range 3 {
-		loads = append(loads, harness.StartLoad(s.Context(), fmt.Sprintf("http://%s:30083/", s.f.IP(i)), 1, 1<<40, 10*time.Minute))
+		loads = append(loads, loadAt(s.T, s.f, i, 1))
 	}
 	for i, load := range loads {
 		waitRequests(s.T, load, 20)
@@ -271,6 +270,7 @@ func (s *soak) lose() {
 		s.must(m.PowerOn())
 	}
 	s.change()
+	s.settle()
 }
 
 // settle waits until all is as it was asked for.

@@ -58,20 +58,27 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// afterRemoval removes a pod whose node is gone and returns the pod of its name that is
+// there then.
+func afterRemoval(t *testing.T, c client.Client, pod *corev1.Pod) (got corev1.Pod) {
+	t.Helper()
+	s := &sweeper{cache: c, live: c}
+	if err := s.remove(t.Context(), removal{Pod: pod, Fail: true, Why: "its node is gone"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(pod), &got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // TestAnotherOfTheName: a pod that was made under the name of the one that is to go
 // stays as it is.
 func TestAnotherOfTheName(t *testing.T) {
 	former := pod("web-0", "gone", corev1.PodRunning)
 	former.UID, former.ResourceVersion = "former", "1"
 	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(pod("web-0", "there", corev1.PodRunning)).Build()
-	s := &sweeper{cache: c, live: c}
-	if err := s.remove(t.Context(), removal{Pod: former, Fail: true, Why: "its node is gone"}); err != nil {
-		t.Fatal(err)
-	}
-	var got corev1.Pod
-	if err := c.Get(t.Context(), client.ObjectKeyFromObject(former), &got); err != nil {
-		t.Fatal(err)
-	}
+	got := afterRemoval(t, c, former)
 	if got.Status.Phase != corev1.PodRunning || got.Status.Reason != "" || len(got.Status.Conditions) > 0 {
 		t.Errorf("it is said to have failed: %+v", got.Status)
 	}
@@ -133,14 +140,7 @@ func TestSaysWhyOnce(t *testing.T) {
 	evicted.Finalizers = []string{"example.com/keep"} // so that it can be looked at
 	evicted.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByTaintManager"}}
 	c := fake.NewClientBuilder().WithStatusSubresource(&corev1.Pod{}).WithObjects(evicted).Build()
-	s := &sweeper{cache: c, live: c}
-	if err := s.remove(t.Context(), removal{Pod: evicted, Fail: true, Why: "its node is gone"}); err != nil {
-		t.Fatal(err)
-	}
-	var got corev1.Pod
-	if err := c.Get(t.Context(), client.ObjectKeyFromObject(evicted), &got); err != nil {
-		t.Fatal(err)
-	}
+	got := afterRemoval(t, c, evicted)
 	if len(got.Status.Conditions) != 1 || got.Status.Conditions[0].Reason != "DeletionByPodGC" {
 		t.Errorf("conditions %+v", got.Status.Conditions)
 	}

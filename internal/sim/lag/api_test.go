@@ -71,6 +71,16 @@ func typeOf(k key) schema.GroupResource {
 	return schema.GroupResource{Resource: strings.ToLower(k.kind)}
 }
 
+// find returns the object of that kind and name as it is; a is locked.
+func (a *api) find(o client.Object) (key, client.Object, error) {
+	k := keyOf(o)
+	is, ok := a.objects[k]
+	if !ok {
+		return k, nil, apierrors.NewNotFound(typeOf(k), k.Name)
+	}
+	return k, is, nil
+}
+
 // store keeps an object as it is from now on; a is locked.
 func (a *api) store(event watch.EventType, o client.Object) {
 	a.version++
@@ -218,10 +228,9 @@ func waitsForAgent(o client.Object) bool {
 func (a *api) remove(o client.Object, options *client.DeleteOptions) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := keyOf(o)
-	is, ok := a.objects[k]
-	if !ok {
-		return apierrors.NewNotFound(typeOf(k), k.Name)
+	k, is, err := a.find(o)
+	if err != nil {
+		return err
 	}
 	if must := options.Preconditions; must != nil {
 		if must.UID != nil && *must.UID != is.GetUID() || must.ResourceVersion != nil && *must.ResourceVersion != is.GetResourceVersion() {
@@ -250,10 +259,9 @@ func (a *api) patch(o client.Object, patch client.Patch, status bool) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	k := keyOf(o)
-	is, ok := a.objects[k]
-	if !ok {
-		return apierrors.NewNotFound(typeOf(k), k.Name)
+	_, is, err := a.find(o)
+	if err != nil {
+		return err
 	}
 	before, err := json.Marshal(is)
 	if err != nil {
